@@ -1,0 +1,1 @@
+"""What the operator says: YAML and environment, loaded into immutable models. Pure."""

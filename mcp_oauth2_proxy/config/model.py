@@ -1,0 +1,185 @@
+"""The configuration as immutable values: every field, its default and its meaning, in one place.
+
+Names are the YAML names in snake_case. Durations are seconds as ``float`` (0 = no limit), sizes are
+bytes (0 = no limit), and URLs carry no trailing slash. Secrets are :class:`Secret`, which does not
+show itself in a ``repr``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+from attrs import field, frozen
+
+
+@frozen(repr=False)
+class Secret:
+    """A string that must not reach a log, a ``repr`` or a page; :meth:`reveal` is the only way out."""
+
+    _value: str
+
+    def reveal(self) -> str:
+        """Return the secret itself, for the one place that has to send or derive from it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+
+class Consent(Enum):
+    """When the consent page is shown (the defence against the confused deputy)."""
+
+    ALWAYS = "always"
+    REMEMBER = "remember"
+    NEVER = "never"
+
+
+class Action(Enum):
+    """What a header mutation does."""
+
+    REMOVE = "remove"
+    ADD = "add"
+    SET_X_FORWARDED = "set-x-forwarded"
+
+
+@frozen
+class ValueFrom:
+    """Where an ``add`` mutation takes its value from; exactly one attribute is set."""
+
+    request_header: str | None = None
+    query_parameter: str | None = None
+    authorization_header: bool = False
+    claim: str | None = None
+
+
+@frozen
+class Mutation:
+    """One step of ``headers.mutations``."""
+
+    action: Action
+    name: str | None = None
+    value: str | None = None
+    value_from: ValueFrom | None = None
+
+
+def setting(doc: str, /, **options: Any) -> Any:
+    """Declare a field of the configuration; ``doc`` becomes its row in the reference and the schema."""
+    metadata: Mapping[str, Any] = {"doc": doc}
+    return field(metadata=metadata, **options)
+
+
+@frozen
+class Server:
+    """``server.*``: how the proxy listens, and the bounds of one client connection."""
+
+    listen_address: str = setting("HTTP listen address", default=":8080")
+    read_timeout: float = setting(
+        "HTTP read timeout: for a request's head, and for each step of its body", default=30.0
+    )
+    write_timeout: float = setting("HTTP write timeout (0 for SSE)", default=0.0)
+    idle_timeout: float = setting("HTTP idle timeout", default=120.0)
+    shutdown_grace: float = setting(
+        "how long running requests may go on after SIGTERM before they are cut", default=10.0
+    )
+    max_header_bytes: int = setting("largest request head, in bytes", default=64 * 1024)
+    max_header_lines: int = setting("most header lines of one request", default=200)
+    max_body_bytes: int = setting(
+        "largest relayed request body, in bytes (0: the upstream decides)", default=0
+    )
+    trusted_proxies: tuple[str, ...] = setting(
+        "addresses or CIDR networks whose X-Forwarded-* headers are believed", default=()
+    )
+
+
+@frozen
+class Upstream:
+    """``upstream.*``: the MCP server behind the proxy."""
+
+    url: str = setting("Upstream MCP server URL (absolute)")
+    connect_timeout: float = setting("how long a connection to the upstream may take", default=10.0)
+    response_header_timeout: float = setting(
+        "how long the upstream may take to begin its answer (0: no limit)", default=300.0
+    )
+    idle_timeout: float = setting(
+        "how long an unused upstream connection is kept; stay below the upstream's own keep-alive",
+        default=4.0,
+    )
+    ca_file: str | None = setting("PEM file of the CA that signs the upstream's certificate", default=None)
+
+
+@frozen
+class Headers:
+    """``headers.*``: what is changed on the way to the upstream."""
+
+    mutations: tuple[Mutation, ...] = setting("Ordered list of header mutations", default=())
+
+
+@frozen
+class Auth:
+    """``auth.*``: the facade, the gate and the Keycloak realm behind them."""
+
+    base_url: str = setting("Proxy's public base URL (OAuth2 issuer)")
+    issuer_url: str = setting("Keycloak realm URL for OIDC discovery")
+    client_id: str = setting("Keycloak client ID")
+    client_secret: Secret = setting("Keycloak client secret")
+    authorization_servers: tuple[str, ...] = setting(
+        "List of authorization server URLs (defaults to baseUrl)", default=()
+    )
+    discovery_url: str | None = setting(
+        "where discovery is fetched when the realm is reached by an internal URL; the document's issuer "
+        "must still be issuerUrl",
+        default=None,
+    )
+    ca_file: str | None = setting("PEM file of the CA that signs Keycloak's certificate", default=None)
+    scopes_supported: tuple[str, ...] = setting("Scopes advertised in metadata", default=())
+    oidc_scopes: tuple[str, ...] = setting("Scopes to request from Keycloak", default=())
+    client_ttl: float = setting("TTL for dynamically registered clients (0: for ever)", default=86400.0)
+    session_ttl: float = setting("TTL for in-progress auth flows", default=600.0)
+    code_ttl: float = setting("TTL for authorization codes", default=300.0)
+    sealing_keys: tuple[Secret, ...] = setting(
+        "keys that seal registrations and tokens: the first seals, all open (default: derived from "
+        "clientSecret)",
+        default=(),
+    )
+    audiences: tuple[str, ...] = setting(
+        "accepted `aud` values; replaces the default rule (the resource's URL, or `azp` = clientId)",
+        default=(),
+    )
+    required_scopes: tuple[str, ...] = setting("scopes that every access token must carry", default=())
+    consent: Consent = setting(
+        "when the consent page is shown: always, remember (once per browser and client) or never",
+        default=Consent.REMEMBER,
+    )
+    forward_resource: bool = setting(
+        "pass the client's `resource` parameter on to Keycloak (needs its resource-indicators feature)",
+        default=False,
+    )
+
+
+@frozen
+class Store:
+    """``store.*``: where codes, flow states and refresh answers are remembered."""
+
+    url: str = setting("what remembers codes and states; only memory:// is built in", default="memory://")
+
+
+@frozen
+class Log:
+    """``log.*``: what the process says."""
+
+    level: str = setting("DEBUG, INFO, WARN, ERROR, FATAL or PANIC", default="INFO")
+    format: str = setting("text or json", default="text")
+
+
+@frozen
+class Config:
+    """The whole configuration, complete and validated: nothing downstream checks it again."""
+
+    upstream: Upstream
+    auth: Auth
+    server: Server = field(factory=Server)
+    headers: Headers = field(factory=Headers)
+    store: Store = field(factory=Store)
+    log: Log = field(factory=Log)

@@ -1,0 +1,1 @@
+"""The embedded identity provider, sample MCP server and walk-through of ``mcp-oauth2-proxy demo``."""

@@ -1,0 +1,1 @@
+"""Bearer token to identity: strict rules, challenges, the cache of verified tokens. Pure."""

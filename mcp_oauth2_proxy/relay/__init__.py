@@ -1,0 +1,1 @@
+"""What passes the gate: header rules and the streaming of both bodies."""

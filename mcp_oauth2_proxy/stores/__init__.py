@@ -1,0 +1,1 @@
+"""What must be remembered for a while, and handed out once."""

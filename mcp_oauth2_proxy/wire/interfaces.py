@@ -1,0 +1,35 @@
+"""What the wire adds to Twisted's own interfaces: a request whose body is a stream."""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IProtocol
+from twisted.web.iweb import IRequest
+from zope.interface import Attribute
+
+
+class IStreamingRequest(IRequest):
+    """A request that is rendered as soon as its head has arrived.
+
+    The body mirrors :class:`twisted.web.iweb.IResponse`: nothing of it is read, and no
+    ``100 Continue`` is sent, until :meth:`deliverBody` is called.
+    """
+
+    target = Attribute("The request target exactly as it came: bytes of the request line.")
+    rawHeaders = Attribute(
+        "The header lines as they came: a list of (name, value) byte pairs, order and duplicates kept."
+    )
+    length = Attribute(
+        "The body's length in bytes: 0 where there is none, twisted.web.iweb.UNKNOWN_LENGTH for chunked."
+    )
+
+    def deliverBody(protocol: IProtocol) -> None:
+        """Hand the body to ``protocol``, once.
+
+        ``protocol.makeConnection`` gets a push producer (``pauseProducing``, ``resumeProducing``,
+        ``stopProducing``) that holds the client's socket back; ``dataReceived`` gets the body;
+        ``connectionLost`` gets a Failure of ``twisted.web.client.ResponseDone`` when the body is
+        whole, and of anything else when it is not (the client left, stalled or broke the framing).
+        """
+
+    def abort() -> None:
+        """Cut the client's connection at once, so that an unfinished answer cannot look whole."""

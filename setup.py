@@ -1,0 +1,60 @@
+"""Packaging of mcp-oauth2-proxy: ``pip install .`` gives the command and the twistd plugin."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+_here = Path(__file__).parent
+
+setup(
+    name="mcp-oauth2-proxy",
+    version="0.1.0",
+    description="OAuth2 authorization-server facade and streaming reverse proxy that puts Keycloak in front of an MCP server",
+    long_description=(_here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    # The plugin directory has no __init__.py by Twisted's rule, so it is named here by hand.
+    packages=[*find_packages(include=["mcp_oauth2_proxy", "mcp_oauth2_proxy.*"]), "twisted.plugins"],
+    package_data={"mcp_oauth2_proxy": ["py.typed", "**/*.html", "**/*.css", "**/*.json"]},
+    zip_safe=False,
+    install_requires=[
+        "twisted[tls]>=24.7",  # the event loop, Resource tree, endpoints and twistd itself
+        "treq>=24.9",  # every HTTP request towards Keycloak, and the shape of the relay's client
+        "pyjwt>=2.9",  # JWS verification
+        "cryptography>=43",  # Fernet sealing, HKDF, the signature primitives under PyJWT
+        "pyyaml>=6",  # the configuration file
+        "attrs>=24",  # immutable models
+        "service-identity>=24",  # TLS names, checked by Twisted through it
+        "httptools>=0.6.4",  # llhttp: the HTTP/1.1 parser of Node.js, strict and fast
+        "uvloop>=0.21; platform_system != 'Windows'",  # libuv under Twisted's asyncio reactor
+        "click>=8.1",  # command line, help text and shell completion
+        "jinja2>=3.1",  # the consent and error pages, escaped by default
+    ],
+    extras_require={
+        "demo": [
+            "mcp>=2.0",  # the official MCP SDK: the demo's server and client
+        ],
+        "test": [
+            "mcp>=2.0",  # real client and server in the end-to-end tests
+            "hypothesis>=6.100",  # property tests of everything that parses
+            "jsonschema>=4.23",  # validates the published configuration schema and the chart's renderings
+            "coverage>=7.6",  # make test-coverage
+            "mypy>=1.14",  # strict types
+            "mypy-zope>=1.0.9",  # zope.interface for mypy
+            "types-PyYAML",  # PyYAML's types
+            "ruff>=0.9",  # lint and format
+            "towncrier>=24.8",  # changelog fragments
+        ],
+    },
+    entry_points={"console_scripts": ["mcp-oauth2-proxy=mcp_oauth2_proxy.cli:main"]},
+    classifiers=[
+        "Framework :: Twisted",
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Internet :: Proxy Servers",
+    ],
+)
