@@ -1,0 +1,1 @@
+"""The started program, black box, with a real Keycloak behind it."""

@@ -1,0 +1,1 @@
+"""What a real Keycloak does and the embedded identity provider must do alike."""

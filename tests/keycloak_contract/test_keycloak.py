@@ -1,0 +1,30 @@
+"""The contract on a real Keycloak."""
+
+from __future__ import annotations
+
+from tests.keycloak_contract import contract
+from tests.keycloak_contract.harness import ContractCase
+from tests.support.keycloak import real_keycloak
+
+
+class _OnKeycloak(ContractCase):
+    """Uses the Keycloak that all tests of this process share."""
+
+    def setUp(self) -> None:
+        self.keycloak = real_keycloak()
+        self.issuer = self.keycloak.issuer()
+
+    def rotate_keys(self) -> None:
+        self.keycloak.rotate_keys()
+
+
+class KeycloakPublished(_OnKeycloak, contract.Published):
+    """What Keycloak publishes."""
+
+
+class KeycloakLoggingIn(_OnKeycloak, contract.LoggingIn):
+    """How a person logs in at Keycloak."""
+
+
+class KeycloakTokens(_OnKeycloak, contract.Tokens):
+    """What Keycloak's tokens do."""
