@@ -1,0 +1,225 @@
+"""The rules an access token is judged by: a pure function of (token, keys, policy, now).
+
+They are stricter than a signature and an expiry: a Keycloak ID token is a valid, signed JWT of the
+same realm, and so is every other client's access token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeGuard
+
+import jwt
+
+from mcp_oauth2_proxy.gate.keys import ALGORITHMS, KeySet
+from mcp_oauth2_proxy.gate.model import Identity, Reason, Refusal
+from mcp_oauth2_proxy.gate.policy import Policy
+from mcp_oauth2_proxy.gate.resource_id import canonical
+
+#: Longest token in bytes. Keycloak's are 1-3 KB; with hundreds of roles about 10 KB.
+MAX_TOKEN_BYTES = 16 * 1024
+#: Clock skew in seconds allowed for ``nbf`` and ``iat``: what Keycloak itself allows.
+LEEWAY = 10.0
+#: Header types of a JWT access token: RFC 7519, and RFC 9068 where the Keycloak client asks for it.
+HEADER_TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
+#: The value of Keycloak's ``typ`` claim in an access token; ID, Refresh, Offline and Logout are others.
+ACCESS_TOKEN_TYPE = "Bearer"  # noqa: S105 (a token type, no secret)
+
+_SHOWN = 120  # characters of a foreign value that a log line shows
+
+
+def judge(token: str, *, keys: KeySet, policy: Policy, now: float) -> Identity | Refusal:
+    """Return whom ``token`` speaks for, or why it is refused.
+
+    ``now`` is seconds since the epoch. Whether the token is meant for one resource and carries the
+    required scopes is asked afterwards, of the :class:`Identity`, since it depends on the request.
+    """
+    claims = _verified(token, keys)
+    if isinstance(claims, Refusal):
+        return claims
+    body, key_id = claims
+    return (
+        _wrong_issuer(body, policy) or _wrong_time(body, now) or _wrong_kind(body) or _identity(body, key_id)
+    )
+
+
+def verify(
+    token: str, keys: KeySet, header_types: frozenset[str] = HEADER_TYPES
+) -> Mapping[str, Any] | Refusal:
+    """Return the claims of a token with a good signature; nothing about the claims has been judged."""
+    claims = _verified(token, keys, header_types)
+    return claims if isinstance(claims, Refusal) else claims[0]
+
+
+def _verified(
+    token: str, keys: KeySet, header_types: frozenset[str] = HEADER_TYPES
+) -> tuple[Mapping[str, Any], str | None] | Refusal:
+    if len(token) > MAX_TOKEN_BYTES:
+        return _refuse(
+            Reason.TOO_LARGE, "the token is too large", f"{len(token)} bytes, at most {MAX_TOKEN_BYTES}"
+        )
+    try:
+        header = jwt.get_unverified_header(token)
+    except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+        return _refuse(Reason.MALFORMED, "the token is not a signed JWT")
+    kind, algorithm, key_id = header.get("typ"), header.get("alg"), header.get("kid")
+    if kind is not None and (not isinstance(kind, str) or kind.lower() not in header_types):
+        return _refuse(Reason.HEADER_TYPE, "the token is of another type", f"header typ is {_show(kind)}")
+    if "crit" in header or "b64" in header:
+        return _refuse(Reason.HEADER_TYPE, "the token has extensions that are not understood")
+    if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
+        return _refuse(
+            Reason.ALGORITHM, "the token's algorithm is not accepted", f"alg is {_show(algorithm)}"
+        )
+    if key_id is not None and not isinstance(key_id, str):
+        return _refuse(Reason.MALFORMED, "the token's key id is not a string")
+    key = keys.find(key_id, algorithm)
+    if key is None:
+        return Refusal(
+            Reason.UNKNOWN_KEY,
+            "the token's signing key is unknown",
+            f"kid {_show(key_id)} is no signing key of the realm, which has {len(keys)}",
+            key_id,
+        )
+    if algorithm not in key.algorithms:
+        return _refuse(
+            Reason.ALGORITHM,
+            "the token's algorithm does not fit its key",
+            f"alg is {_show(algorithm)}, the key is for {', '.join(sorted(key.algorithms))}",
+        )
+    try:
+        body = jwt.decode(token, key.key, algorithms=[algorithm], options=_SIGNATURE_ONLY)
+    except jwt.InvalidSignatureError:
+        return _refuse(Reason.SIGNATURE, "the token's signature is wrong")
+    except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+        return _refuse(Reason.MALFORMED, "the token is not a signed JWT")
+    return body, key_id
+
+
+#: PyJWT checks the signature; the claims are judged here, each with its own reason.
+_SIGNATURE_ONLY: Any = {
+    "verify_signature": True,
+    "verify_exp": False,
+    "verify_nbf": False,
+    "verify_iat": False,
+    "verify_aud": False,
+    "verify_iss": False,
+    "verify_sub": False,
+    "verify_jti": False,
+}
+
+
+def _wrong_issuer(claims: Mapping[str, Any], policy: Policy) -> Refusal | None:
+    issuer = claims.get("iss")
+    if issuer == policy.issuer:
+        return None
+    return _refuse(
+        Reason.ISSUER,
+        "the token is from another issuer",
+        f"iss expected {policy.issuer}, token has {_show(issuer)}",
+    )
+
+
+def _wrong_time(claims: Mapping[str, Any], now: float) -> Refusal | None:
+    """``exp`` is exact: a token is refused from that very second. ``nbf`` and ``iat`` have leeway."""
+    expiry = claims.get("exp")
+    if not _is_number(expiry):
+        return _refuse(Reason.NO_EXPIRY, "the token has no expiry")
+    if now >= expiry:
+        return _refuse(Reason.EXPIRED, "the token has expired", f"exp is {_show(expiry)}, now is {int(now)}")
+    for name in ("nbf", "iat"):
+        moment = claims.get(name)
+        if moment is None:
+            continue
+        if not _is_number(moment) or moment > now + LEEWAY:
+            return _refuse(
+                Reason.NOT_YET_VALID,
+                "the token is not valid yet",
+                f"{name} is {_show(moment)}, now is {int(now)}",
+            )
+    return None
+
+
+def _wrong_kind(claims: Mapping[str, Any]) -> Refusal | None:
+    kind = claims.get("typ")
+    if kind is not None and kind != ACCESS_TOKEN_TYPE:
+        return _refuse(
+            Reason.TYPE,
+            "the token is not an access token",
+            f"typ expected {ACCESS_TOKEN_TYPE}, token has {_show(kind)}",
+        )
+    if claims.get("cnf") is not None:
+        return _refuse(Reason.BOUND, "the token is bound to a key and cannot be used as a Bearer token")
+    return None
+
+
+def _identity(claims: Mapping[str, Any], key_id: str | None) -> Identity:
+    subject, client, scope = claims.get("sub"), claims.get("azp"), claims.get("scope")
+    return Identity(
+        subject=subject if isinstance(subject, str) else None,
+        client=client if isinstance(client, str) else None,
+        scopes=frozenset(scope.split()) if isinstance(scope, str) else frozenset(),
+        audiences=audiences(claims),
+        expires_at=float(claims["exp"]),
+        key_id=key_id,
+        claims=claims,
+    )
+
+
+def audiences(claims: Mapping[str, Any]) -> frozenset[str]:
+    """Return ``aud`` as a set: it may be absent, a string or a list (RFC 7519 section 4.1.3)."""
+    audience = claims.get("aud")
+    listed = audience if isinstance(audience, list) else [audience]
+    return frozenset(name for name in listed if isinstance(name, str))
+
+
+def wrong_audience(identity: Identity, policy: Policy, resource: str) -> Refusal | None:
+    """Return why the token is not meant for ``resource``, or ``None`` where it is.
+
+    Where the operator lists ``auth.audiences``, one of them must be there byte for byte. Otherwise
+    ``aud`` names the resource or the whole proxy, or the token was issued to the proxy's own client.
+    """
+    if policy.audiences:
+        if identity.audiences & policy.audiences:
+            return None
+        expected = "one of " + ", ".join(sorted(policy.audiences))
+    else:
+        if identity.client == policy.client_id:
+            return None
+        wanted = {canonical(resource), canonical(policy.base_url)} - {None}
+        if any(canonical(name) in wanted for name in identity.audiences):
+            return None
+        expected = f"{resource} (or azp {policy.client_id})"
+    return _refuse(
+        Reason.AUDIENCE,
+        "the token is meant for another resource",
+        f"aud expected {expected}, token has aud {_show(sorted(identity.audiences))} "
+        f"and azp {_show(identity.client)}",
+    )
+
+
+def missing_scope(identity: Identity, policy: Policy) -> Refusal | None:
+    """Return the 403 refusal for a token without one of ``auth.requiredScopes``."""
+    missing = policy.required_scopes - identity.scopes
+    if not missing:
+        return None
+    return _refuse(
+        Reason.SCOPE,
+        "the token lacks a required scope",
+        f"missing {', '.join(sorted(missing))}, token has {_show(sorted(identity.scopes))}",
+    )
+
+
+def _refuse(reason: Reason, description: str, detail: str = "") -> Refusal:
+    return Refusal(reason, description, detail)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """NaN and infinities are JSON to Python but no times: they compare false with everything."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
+
+
+def _show(value: object) -> str:
+    """Return a foreign value for a log line: short, in one line, unmistakably quoted."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"

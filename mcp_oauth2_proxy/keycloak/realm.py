@@ -1,0 +1,207 @@
+"""One Keycloak realm, through the proxy's confidential client: found in the background, kept fresh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from random import Random
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+from treq.client import HTTPClient
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from mcp_oauth2_proxy.config.model import Auth
+from mcp_oauth2_proxy.gate.keys import KeySet
+from mcp_oauth2_proxy.gate.model import Refusal
+from mcp_oauth2_proxy.keycloak.discovery import IssuerMismatch, discovery_url, parse_discovery
+from mcp_oauth2_proxy.keycloak.http import KeycloakHTTP
+from mcp_oauth2_proxy.keycloak.idtoken import validate_id_token
+from mcp_oauth2_proxy.keycloak.interfaces import (
+    IRealm,
+    KeycloakRefused,
+    KeycloakUnavailable,
+    ProviderMetadata,
+    TokenResponse,
+)
+from mcp_oauth2_proxy.keycloak.keyring import Keyring
+from mcp_oauth2_proxy.keycloak.tokens import parse_token_response
+
+#: Seconds before the first retry of discovery; doubled each time, up to the second number.
+FIRST_RETRY, LONGEST_RETRY = 0.5, 15.0
+#: Intervals are drawn from this much around their length, so that replicas don't ask in step.
+JITTER = 0.25
+
+_T = TypeVar("_T")
+
+
+@implementer(IRealm)
+class Realm(Service):
+    """See :class:`IRealm`. ``on_fatal`` hears, once, that the realm is not the one configured."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        auth: Auth,
+        *,
+        http: HTTPClient,
+        clock: IReactorTime,
+        random: Random,
+        on_fatal: Callable[[str], None],
+    ) -> None:
+        self._auth = auth
+        self._http = KeycloakHTTP(http, clock)
+        self._clock = clock
+        self._random = random
+        self._on_fatal = on_fatal
+        self._url = discovery_url(auth.issuer_url, auth.discovery_url)
+        self._keyring = Keyring(self._fetch_keys, clock=clock, spread=self._spread)
+        self._reason = f"discovery of {self._url} has not finished yet"
+        self._finding: Deferred[None] | None = None
+        self._retry: IDelayedCall | None = None
+        self.metadata: ProviderMetadata | None = None
+
+    @property
+    def keys(self) -> KeySet | None:
+        """See :class:`IRealm`."""
+        return self._keyring.keys
+
+    def startService(self) -> None:
+        """Begin to look for the realm; :meth:`unready` says how it goes."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self._find(FIRST_RETRY)
+
+    def stopService(self) -> None:
+        """Stop looking, refreshing and asking."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        if self._retry is not None and self._retry.active():
+            self._retry.cancel()
+        if self._finding is not None:
+            self._finding.cancel()
+        self._keyring.stop()
+
+    def unready(self) -> str | None:
+        """See :class:`IRealm`."""
+        return None if self.metadata is not None and self._keyring.keys is not None else self._reason
+
+    def _find(self, retry_after: float) -> None:
+        self._finding = Deferred.fromCoroutine(self._discover(retry_after))
+
+    async def _discover(self, retry_after: float) -> None:
+        try:
+            document = await self._document(self._url)
+            found = parse_discovery(document, issuer=self._auth.issuer_url, url=self._url)
+            self.metadata = found
+            if self._keyring.keys is None:
+                await self._keyring.load()
+        except CancelledError:
+            return
+        except IssuerMismatch as error:
+            self._reason = str(error)
+            self._on_fatal(self._reason)
+            return
+        except KeycloakUnavailable as error:
+            self._reason = str(error)
+            pause = self._spread(retry_after)
+            self._log.warn(
+                "the realm is not ready, next try in {pause:.1f} s: {reason}",
+                pause=pause,
+                reason=self._reason,
+            )
+            self._keyring.stop()
+            self._retry = self._clock.callLater(pause, self._find, min(retry_after * 2, LONGEST_RETRY))
+            return
+        self._log.info("the realm is ready: {issuer}", issuer=found.issuer)
+
+    async def _fetch_keys(self) -> KeySet:
+        url = self._ready_metadata().jwks_uri
+        document = await self._document(url)
+        try:
+            return KeySet.from_jwks(document)
+        except ValueError as error:
+            raise KeycloakUnavailable(f"GET {url}: {error}") from error
+
+    async def _document(self, url: str) -> Mapping[str, Any]:
+        answer = await self._http.get(url)
+        if answer.status != 200:
+            raise KeycloakUnavailable(f"GET {url}: status {answer.status}")
+        return answer.body
+
+    def _spread(self, seconds: float) -> float:
+        return seconds * self._random.uniform(1 - JITTER, 1 + JITTER)
+
+    def _ready_metadata(self) -> ProviderMetadata:
+        if self.metadata is None:
+            raise KeycloakUnavailable(self._reason)
+        return self.metadata
+
+    def keysFor(self, key_id: str | None) -> Deferred[KeySet]:
+        """See :class:`IRealm`."""
+        return _deferred(self._keyring.keys_for(key_id))
+
+    def authorizationUrl(self, parameters: Mapping[str, str]) -> str:
+        """See :class:`IRealm`.
+
+        :raises KeycloakUnavailable: before discovery has succeeded.
+        """
+        endpoint = self._ready_metadata().authorization_endpoint
+        query = urlencode({"client_id": self._auth.client_id, **parameters})
+        return f"{endpoint}{'&' if '?' in endpoint else '?'}{query}"
+
+    def exchangeCode(self, code: str, *, code_verifier: str, redirect_uri: str) -> Deferred[TokenResponse]:
+        """See :class:`IRealm`."""
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "code_verifier": code_verifier,
+            "redirect_uri": redirect_uri,
+        }
+        return _deferred(self._tokens(form))
+
+    def refresh(self, refresh_token: str, *, scope: str | None = None) -> Deferred[TokenResponse]:
+        """See :class:`IRealm`."""
+        form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+        if scope is not None:
+            form["scope"] = scope
+        return _deferred(self._tokens(form))
+
+    async def _tokens(self, form: Mapping[str, str]) -> TokenResponse:
+        url = self._ready_metadata().token_endpoint
+        # In the body, not as Basic: RFC 6749 section 2.3.1 wants Basic's parts form-encoded first, and
+        # servers differ in whether they decode them; a secret with a colon or a percent sign would break.
+        client = {"client_id": self._auth.client_id, "client_secret": self._auth.client_secret.reveal()}
+        try:
+            return parse_token_response(await self._http.post(url, {**form, **client}), url=url)
+        except KeycloakUnavailable as error:
+            self._log.error("no tokens from Keycloak: {reason}", reason=str(error))
+            raise
+
+    def validateIdToken(self, id_token: str, *, nonce: str) -> Deferred[Mapping[str, Any]]:
+        """See :class:`IRealm`."""
+        return _deferred(self._valid_id_token(id_token, nonce))
+
+    async def _valid_id_token(self, id_token: str, nonce: str) -> Mapping[str, Any]:
+        def judge(keys: KeySet) -> Mapping[str, Any] | Refusal:
+            return validate_id_token(
+                id_token,
+                keys=keys,
+                issuer=self._auth.issuer_url,
+                client_id=self._auth.client_id,
+                nonce=nonce,
+                now=self._clock.seconds(),
+            )
+
+        verdict = judge(await self._keyring.keys_for(None))
+        if isinstance(verdict, Refusal) and verdict.key_id is not None:
+            verdict = judge(await self._keyring.keys_for(verdict.key_id))
+        if isinstance(verdict, Refusal):
+            raise KeycloakRefused("invalid_token", f"the ID token is refused: {verdict.description}")
+        return verdict
+
+
+def _deferred(coroutine: Coroutine[Deferred[Any], Any, _T]) -> Deferred[_T]:
+    return Deferred.fromCoroutine(coroutine)

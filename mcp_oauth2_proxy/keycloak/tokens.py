@@ -1,0 +1,57 @@
+"""Keycloak's token endpoint: what is sent, and what its answer means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mcp_oauth2_proxy.keycloak.http import Answer
+from mcp_oauth2_proxy.keycloak.interfaces import KeycloakRefused, KeycloakUnavailable, TokenResponse
+
+#: Longest token taken over, in bytes: what a header line of the gate and of usual servers still holds.
+MAX_TOKEN = 16 * 1024
+#: Errors that are about this proxy's own client, not about the user's grant: the operator's to mend.
+OPERATORS_ERRORS = frozenset({"invalid_client", "unauthorized_client"})
+
+
+def parse_token_response(answer: Answer, *, url: str) -> TokenResponse:
+    """Return the tokens of a successful answer (RFC 6749 section 5.1).
+
+    :raises KeycloakRefused: Keycloak's own error (section 5.2) about the grant.
+    :raises KeycloakUnavailable: a 5xx, an answer that is neither, or an error about this proxy's client:
+        the client of the facade can mend none of these, and may try again.
+    """
+    body = answer.body
+    if answer.status != 200:
+        error = body.get("error")
+        if 400 <= answer.status < 500 and isinstance(error, str) and error not in OPERATORS_ERRORS:
+            raise KeycloakRefused(error[:64], _text(body, "error_description", 300) or "")
+        raise KeycloakUnavailable(_complaint(answer, url))
+    access_token = _text(body, "access_token", MAX_TOKEN)
+    if access_token is None or str(body.get("token_type", "")).lower() != "bearer":
+        raise KeycloakUnavailable(f"POST {url}: status 200 without a Bearer access_token")
+    return TokenResponse(
+        access_token=access_token,
+        expires_in=_seconds(body, "expires_in"),
+        refresh_token=_text(body, "refresh_token", MAX_TOKEN),
+        refresh_expires_in=_seconds(body, "refresh_expires_in"),
+        id_token=_text(body, "id_token", MAX_TOKEN),
+        scope=_text(body, "scope", 4096),
+    )
+
+
+def _complaint(answer: Answer, url: str) -> str:
+    error = _text(answer.body, "error", 64) or "no error code"
+    description = _text(answer.body, "error_description", 300) or ""
+    advice = " (check auth.clientId and auth.clientSecret)" if error in OPERATORS_ERRORS else ""
+    return f"POST {url}: status {answer.status}, {error!r} {description!r}{advice}"
+
+
+def _text(body: Mapping[str, Any], name: str, limit: int) -> str | None:
+    value = body.get(name)
+    return value if isinstance(value, str) and 0 < len(value) <= limit else None
+
+
+def _seconds(body: Mapping[str, Any], name: str) -> int | None:
+    value = body.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
