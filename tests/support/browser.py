@@ -79,11 +79,11 @@ class Browser:
         }
         return Answer(method, url, response.code, found, await response.content())
 
-    async def submit(self, form: Form, **filled: str) -> Answer:
-        """Send a form with ``filled`` in place of what its fields held, by its first button."""
+    async def submit(self, form: Form, *, button: int = 0, **filled: str) -> Answer:
+        """Send a form with ``filled`` in place of what its fields held, by the button of that number."""
         fields = {**form.fields, **filled}
-        if form.buttons and form.buttons[0][0]:
-            name, value = form.buttons[0]
+        if form.buttons and form.buttons[button][0]:
+            name, value = form.buttons[button]
             fields[name] = value
         origin = "{0.scheme}://{0.netloc}".format(urlsplit(form.action))
         return await self.request("POST", form.action, data=fields, headers={"Origin": origin})

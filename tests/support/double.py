@@ -1,0 +1,44 @@
+"""The embedded identity provider with the same realms as ``tests/e2e/realm-*.json``, on a port of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.web.server import Site
+
+from mcp_oauth2_proxy.demo.idp import KeycloakDouble
+from mcp_oauth2_proxy.demo.realm import Client, RealmDefinition, User
+from tests.support.keycloak import CREDENTIALS as C
+
+_USER = User(C.username, C.password, "alice@example.com", "Alice", "Example")
+
+
+def _realm(name: str) -> RealmDefinition:
+    loopback = ("http://127.0.0.1:*", "http://localhost:*")
+    return RealmDefinition(
+        name,
+        clients=(
+            Client(C.client_id, C.client_secret, loopback),
+            Client(C.other_client_id, C.other_client_secret, standard_flow=False, direct_grants=True),
+        ),
+        users=(_USER,),
+    )
+
+
+class RunningDouble:
+    """A double that listens on 127.0.0.1; it offers what :class:`RealKeycloak` offers."""
+
+    def __init__(self, reactor: Any) -> None:
+        self.double = KeycloakDouble([_realm(C.realm), _realm(C.other_realm)], clock=reactor)
+        self._port = reactor.listenTCP(0, Site(self.double), interface="127.0.0.1")
+        self.base_url = f"http://127.0.0.1:{self._port.getHost().port}"
+        #: Stops listening; returns a Deferred.
+        self.stop = self._port.stopListening
+
+    def issuer(self, realm: str = C.realm) -> str:
+        """Return the realm's issuer."""
+        return f"{self.base_url}/realms/{realm}"
+
+    def rotate_keys(self, realm: str = C.realm) -> None:
+        """Give the realm a new signing key."""
+        self.double.realms[realm].keys.rotate()
