@@ -1,0 +1,102 @@
+"""Where log events go: one stream, one line an event, as text or JSON."""
+
+from __future__ import annotations
+
+import logging
+from typing import IO, Any
+
+from twisted.logger import (
+    ILogObserver,
+    LogBeginner,
+    Logger,
+    LogLevel,
+    globalLogBeginner,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mcp_oauth2_proxy.ops.lines import Event, Render, json_line, text_line
+
+#: ``--log-level`` to Twisted's levels, which know nothing beyond critical.
+LEVELS = {
+    "DEBUG": LogLevel.debug,
+    "INFO": LogLevel.info,
+    "WARN": LogLevel.warn,
+    "ERROR": LogLevel.error,
+    "FATAL": LogLevel.critical,
+    "PANIC": LogLevel.critical,
+}
+FORMATS: dict[str, Render] = {"text": text_line, "json": json_line}
+
+_RANK = {level: rank for rank, level in enumerate(LogLevel.iterconstants())}
+_OWN = "mcp_oauth2_proxy"
+
+
+@implementer(ILogObserver)
+class LineObserver:
+    """Writes the events that are at least ``level`` to ``stream``, one line each.
+
+    What libraries say for information (a factory starts, a port closes) counts as debugging here.
+    """
+
+    def __init__(self, level: Any, render: Render, stream: IO[str]) -> None:
+        self._rank = _RANK[level]
+        self._render = render
+        self._stream = stream
+
+    def __call__(self, event: Event) -> None:
+        """Write one event; a stream that is gone (a closed pipe) must not stop the proxy."""
+        level = event.get("log_level", LogLevel.info)
+        if level is LogLevel.info and not str(event.get("log_namespace", "")).startswith(_OWN):
+            level = LogLevel.debug
+        if _RANK.get(level, 0) < self._rank:
+            return
+        try:
+            self._stream.write(self._render(event))
+            self._stream.flush()
+        except (OSError, ValueError):
+            return
+
+
+def log_observer(level: str, format: str, stream: IO[str]) -> LineObserver:
+    """Return the observer for ``log.level`` and ``log.format``: for Twisted's loggers, or for twistd.
+
+    Also sends what the standard library's loggers say (asyncio, treq), from warnings up, the same way.
+    """
+    _take_over_stdlib()
+    return LineObserver(LEVELS[level.upper()], FORMATS[format.lower()], stream)
+
+
+def configure_logging(
+    level: str,
+    format: str,
+    stream: IO[str],
+    *,
+    beginner: LogBeginner = globalLogBeginner,
+) -> None:
+    """Send all log events of the process to ``stream``; called once, before anything is worth telling."""
+    beginner.beginLoggingTo([log_observer(level, format, stream)], redirectStandardIO=False)
+
+
+class StdlibHandler(logging.Handler):
+    """Hands the records of the standard library's loggers to Twisted's."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass on one record."""
+        log = Logger(namespace=record.name)
+        fields: dict[str, object] = {"text": record.getMessage(), "logger": record.name}
+        if record.exc_info and record.exc_info[1] is not None:
+            fields["log_failure"] = Failure(record.exc_info[1])
+        if record.levelno >= logging.CRITICAL:
+            level = LogLevel.critical
+        elif record.levelno >= logging.ERROR:
+            level = LogLevel.error
+        else:
+            level = LogLevel.warn
+        log.emit(level, "{text}", **fields)
+
+
+def _take_over_stdlib() -> None:
+    root = logging.getLogger()
+    if not any(isinstance(handler, StdlibHandler) for handler in root.handlers):
+        root.addHandler(StdlibHandler(logging.WARNING))
