@@ -1,0 +1,154 @@
+"""An ``IAgent`` for relaying: streams both ways at once, keeps header lines, pools connections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IBodyProducer, IPolicyForHTTPS, IResponse
+from zope.interface import implementer
+
+from mcp_oauth2_proxy.wire.connection import ClientConnection
+from mcp_oauth2_proxy.wire.errors import UpstreamGone
+from mcp_oauth2_proxy.wire.requests import request_head
+from mcp_oauth2_proxy.wire.trust import TrustPolicy
+
+#: What a connection timeout of 0 comes to: the operating system gives up long before.
+NEVER = 3600.0
+_DEFAULT_PORTS = {b"http": 80, b"https": 443}
+#: Unused connections kept to one upstream.
+MAX_IDLE = 256
+#: Methods that may be sent a second time where the first try found a connection that had just been
+#: closed (RFC 9110 section 9.2.2). A POST may have been acted upon, and is never repeated.
+_IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"PUT"})
+
+_Key = tuple[bytes, bytes]
+
+
+@implementer(IAgent)
+class WireAgent:
+    """See :class:`IAgent`. Times are seconds, 0 meaning no limit.
+
+    A request fails with an error of ``twisted.internet.error`` where no connection could be made, and
+    with one of :mod:`mcp_oauth2_proxy.wire.errors` afterwards.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        connect_timeout: float,
+        response_header_timeout: float,
+        idle_timeout: float,
+        tls: IPolicyForHTTPS | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self._connect_timeout = connect_timeout
+        self._head_timeout = response_header_timeout
+        self._idle_timeout = idle_timeout
+        self._tls = tls
+        self._idle: dict[_Key, list[ClientConnection]] = {}
+        self._endpoints: dict[_Key, IStreamClientEndpoint] = {}
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        """See :class:`IAgent`. The Deferred fires with the answer's head, though the upload may still run."""
+        return Deferred.fromCoroutine(self._request(method, uri, headers, bodyProducer))
+
+    def closeIdle(self) -> None:
+        """Close the connections that wait for a request."""
+        idle, self._idle = self._idle, {}
+        for connections in idle.values():
+            for connection in connections:
+                connection.abort()
+
+    async def _request(
+        self, method: bytes, uri: bytes, headers: Headers | None, body: IBodyProducer | None
+    ) -> IResponse:
+        scheme, authority, target = _split(uri)
+        head = request_head(method, target, authority, headers, body)
+        key = (scheme, authority)
+        connection = self._take(key) or await self._connect(key)
+        try:
+            return await connection.send(method, head, body)
+        except UpstreamGone:
+            if body is not None or method not in _IDEMPOTENT or not connection.reused or connection.heard:
+                raise
+        connection = await self._connect(key)
+        return await connection.send(method, head, body)
+
+    def _take(self, key: _Key) -> ClientConnection | None:
+        idle = self._idle.get(key)
+        return idle.pop() if idle else None
+
+    def _connect(self, key: _Key) -> Deferred[ClientConnection]:
+        endpoint = self._endpoints.get(key)
+        if endpoint is None:
+            endpoint = self._endpoints[key] = self._endpoint(key)
+
+        def released(connection: ClientConnection) -> None:
+            idle = self._idle.setdefault(key, [])
+            if len(idle) < MAX_IDLE:
+                idle.append(connection)
+            else:
+                connection.abort()
+
+        def lost(connection: ClientConnection) -> None:
+            idle = self._idle.get(key)
+            if idle is not None and connection in idle:
+                idle.remove(connection)
+
+        factory = Factory.forProtocol(
+            lambda: ClientConnection(
+                self._reactor,
+                head_timeout=self._head_timeout,
+                idle_timeout=self._idle_timeout,
+                released=released,
+                lost=lost,
+            )
+        )
+        factory.noisy = False
+        return endpoint.connect(factory)  # type: ignore[return-value]
+
+    def _endpoint(self, key: _Key) -> IStreamClientEndpoint:
+        scheme, authority = key
+        host, port = _host_and_port(authority, _DEFAULT_PORTS[scheme])
+        endpoint: IStreamClientEndpoint = HostnameEndpoint(
+            self._reactor, host, port, timeout=self._connect_timeout or NEVER
+        )
+        if scheme == b"https":
+            if self._tls is None:
+                self._tls = TrustPolicy()
+            endpoint = wrapClientTLS(self._tls.creatorForNetloc(host, port), endpoint)
+        return endpoint
+
+
+def _split(uri: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return scheme, authority and request target, the last as it is.
+
+    :raises ValueError: no absolute http(s) URI.
+    """
+    scheme, mark, rest = uri.partition(b"://")
+    if not mark or scheme not in _DEFAULT_PORTS:
+        raise ValueError("an absolute http or https URI is needed")
+    end = min((rest.find(byte) for byte in b"/?" if rest.find(byte) >= 0), default=len(rest))
+    authority, target = rest[:end], rest[end:]
+    if not target.startswith(b"/"):
+        target = b"/" + target
+    return scheme, authority, target
+
+
+def _host_and_port(authority: bytes, default: int) -> tuple[bytes, int]:
+    host, mark, port = authority.rpartition(b":")
+    if not mark or not port.isdigit():
+        return authority.strip(b"[]"), default
+    return host.strip(b"[]"), int(port)

@@ -1,0 +1,402 @@
+"""One client connection: llhttp in, requests through the Resource tree, answers out in order.
+
+The parser only notes what it has seen; everything is acted upon after it has returned, so that a
+resource that answers at once never runs inside the parser.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import httptools
+from attrs import define, field
+from twisted.internet.interfaces import IAddress, IPushProducer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mcp_oauth2_proxy.wire.answers import error_body
+from mcp_oauth2_proxy.wire.body import RequestBody
+from mcp_oauth2_proxy.wire.deadline import Deadline
+from mcp_oauth2_proxy.wire.errors import BodyIncomplete
+from mcp_oauth2_proxy.wire.framing import response_head
+from mcp_oauth2_proxy.wire.head import Head, Pairs, Rejection, judge_head
+from mcp_oauth2_proxy.wire.request import StreamingRequest
+
+if TYPE_CHECKING:
+    from mcp_oauth2_proxy.wire.site import WireSite
+
+#: Bytes of an unwanted body that are read and dropped to keep a connection; more closes it.
+MAX_DRAINED = 64 * 1024
+#: Seconds a closed connection may go on sending before it is cut: long enough for the answer to be read.
+LINGER = 2.0
+#: Requests of one connection that wait behind the one being answered before the socket is held back.
+MAX_PIPELINED = 8
+#: Requests that one read of the socket may bring: more is no client but a flood.
+MAX_IN_ONE_READ = 128
+
+
+class _Refused(Exception):
+    """Ends a parse from within a callback; the channel holds the reason."""
+
+
+@define(eq=False)
+class _Parsing:
+    """The message that the parser is in."""
+
+    target: bytes = b""
+    pairs: Pairs = field(factory=list)
+    size: int = 0
+    body: RequestBody | None = None
+
+
+@implementer(IPushProducer)
+class ServerChannel(Protocol):
+    """The server's side of HTTP/1.1, for :class:`StreamingRequest` and through it for any Resource."""
+
+    _log = Logger()
+
+    def __init__(self, site: WireSite) -> None:
+        self.site = self.factory = site
+        self._parser: Any = httptools.HttpRequestParser(self)
+        self._parsing: _Parsing | None = None
+        self._fed_in_head = 0
+        self._waiting: deque[StreamingRequest] = deque()
+        self._current: StreamingRequest | None = None
+        self._body: RequestBody | None = None
+        self._rejection: Rejection | None = None
+        self._deadline = Deadline(site.reactor, self._too_slow)
+        self._blocked = Deadline(site.reactor, self.abort)
+        self._reading = True
+        self._beginning = False
+        self._closing = False
+        self._ended = False
+        self._producer: Any = None
+
+    # What twisted.web's Request asks of its channel.
+
+    def getPeer(self) -> IAddress:
+        """Return the client's address."""
+        return self.transport.getPeer()  # type: ignore[union-attr]
+
+    def getHost(self) -> IAddress:
+        """Return the address the client has connected to."""
+        return self.transport.getHost()  # type: ignore[union-attr]
+
+    def write(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        if data:
+            self.transport.write(data)  # type: ignore[union-attr]
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Let the transport hold back whoever writes the answer."""
+        if not streaming:
+            self.transport.registerProducer(producer, False)  # type: ignore[union-attr]
+            return
+        self._producer = producer
+        self.transport.registerProducer(self, True)  # type: ignore[union-attr]
+
+    def unregisterProducer(self) -> None:
+        """The answer has been handed over."""
+        self._producer = None
+        self._blocked.clear()
+        self.transport.unregisterProducer()  # type: ignore[union-attr]
+
+    def pauseProducing(self) -> None:
+        """The client reads slower than we write."""
+        self._blocked.set(self.site.limits.write_timeout)
+        if self._producer is not None:
+            self._producer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The client has caught up."""
+        self._blocked.clear()
+        if self._producer is not None:
+            self._producer.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The transport is gone."""
+        if self._producer is not None:
+            self._producer.stopProducing()
+
+    def keep_alive_after(self, request: StreamingRequest) -> bool:
+        """Return whether another request may follow ``request``: asked when its answer begins."""
+        if self.site.draining or self._ended or self._rejection is not None:
+            return False
+        body = request.body
+        if body.complete or body.asked_for:
+            return True
+        # Nobody wants this body. A short one is read and dropped; a long one, or one that the client
+        # holds back until it is asked for, is cheaper to cut.
+        return (
+            isinstance(request.length, int) and request.length <= MAX_DRAINED and not request.expects_continue
+        )
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._closing = True
+        self.transport.abortConnection()  # type: ignore[union-attr]
+
+    def request_done(self, request: StreamingRequest) -> None:
+        """An answer has been sent whole."""
+        self.site.request_ended(request)
+        self._current = None
+        if request.closes_connection:
+            self._close()
+            return
+        if not request.body.complete and not request.body.asked_for:
+            request.body.discard()
+        self._next()
+
+    # The connection.
+
+    def connectionMade(self) -> None:
+        """A client has come."""
+        transport: Any = self.transport
+        for option in ("setTcpNoDelay", "setTcpKeepAlive"):
+            setter = getattr(transport, option, None)
+            if setter is not None:
+                setter(True)
+        self.site.connections.add(self)
+        self._deadline.set(self.site.limits.idle_timeout)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Parse, then act."""
+        if self._ended or self._closing:
+            return
+        in_head = self._parsing is not None and self._body is None
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # An upgrade is never taken up: the request is answered as if it had not asked (RFC 9110
+            # section 7.8), and what follows in the other protocol is dropped.
+            self._ended = True
+        except (httptools.HttpParserError, _Refused):
+            self._broken()
+        else:
+            if in_head and self._parsing is not None and self._body is None:
+                self._fed_in_head += len(data)
+                if self._fed_in_head > self.site.limits.max_header_bytes:
+                    self._reject(Rejection(431, "the request head is too large"))
+                    self._broken()
+        if self._body is not None or self._current is not None:
+            if self._current is not None:
+                self._current.body.flush()
+            if self._body is not None and not self._body.complete:
+                self._deadline.set(self.site.limits.read_timeout)
+        self._next()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The client has gone, or we have cut it: everything that belongs to it ends now."""
+        self._closing = self._ended = True
+        self._deadline.stop()
+        self._blocked.stop()
+        self.site.connections.discard(self)
+        self._producer = None
+        requests = [request for request in (self._current, *self._waiting) if request is not None]
+        self._current = None
+        self._waiting.clear()
+        for request in requests:
+            request.body.fail(BodyIncomplete("the client has gone"))
+            request.body.flush()
+            request.connectionLost(reason)
+            self.site.request_ended(request)
+
+    def drain(self) -> None:
+        """Take no further request: an idle connection closes now, a busy one after its answer."""
+        if self._current is None and not self._waiting and self._parsing is None:
+            self._close()
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._parsing = _Parsing()
+        self._fed_in_head = 0
+        if self._current is None:
+            self._deadline.set(self.site.limits.read_timeout)
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the request target."""
+        parsing = self._parsing
+        assert parsing is not None  # noqa: S101 (the parser's order of calls)
+        parsing.target += url
+        self._grow(parsing, len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header line, whole."""
+        parsing = self._parsing
+        assert parsing is not None  # noqa: S101
+        if parsing.body is not None:
+            return  # a trailer: nobody here asks for them, and they must not look like headers
+        parsing.pairs.append((name, value))
+        self._grow(parsing, len(name) + len(value) + 4)
+        if len(parsing.pairs) > self.site.limits.max_header_lines:
+            self._refuse(Rejection(431, "the request has too many header lines"))
+
+    def on_headers_complete(self) -> None:
+        """The head is there: judge it and make the request."""
+        parsing = self._parsing
+        assert parsing is not None  # noqa: S101
+        method, version = self._parser.get_method(), self._parser.get_http_version()
+        head = judge_head(method, parsing.target, version, parsing.pairs)
+        if isinstance(head, Rejection):
+            self._refuse(head)
+            return
+        if len(self._waiting) >= MAX_IN_ONE_READ:
+            self._refuse(Rejection(400, "too many requests were sent at once"))
+        self._body = parsing.body = RequestBody(self._update_reading)
+        self._waiting.append(self._request(method, version, parsing, head))
+        if not self._parser.should_keep_alive():
+            self._ended = True
+
+    def on_body(self, data: bytes) -> None:
+        """A piece of the body, without its framing."""
+        if self._body is not None:
+            self._body.data_received(data)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        if self._body is not None:
+            self._body.message_complete()
+        self._parsing = self._body = None
+        self._deadline.clear()
+
+    def _request(self, method: bytes, version: str, parsing: _Parsing, head: Head) -> StreamingRequest:
+        request = StreamingRequest(
+            self,
+            method=method,
+            target=parsing.target,
+            version=version,
+            pairs=parsing.pairs,
+            head=head,
+            body=parsing.body,  # type: ignore[arg-type]
+            request_id=self.site.new_request_id(),
+        )
+        self.site.request_began(request)
+        return request
+
+    def _grow(self, parsing: _Parsing, size: int) -> None:
+        parsing.size += size
+        if parsing.size > self.site.limits.max_header_bytes:
+            self._refuse(Rejection(431, "the request head is too large"))
+
+    def _refuse(self, rejection: Rejection) -> None:
+        self._reject(rejection)
+        raise _Refused
+
+    def _reject(self, rejection: Rejection) -> None:
+        if self._rejection is None:
+            self._rejection = rejection
+
+    # What follows from it.
+
+    def _broken(self) -> None:
+        """No more can be understood of this connection; what was asked before is still answered."""
+        self._ended = True
+        self._deadline.clear()
+        if self._body is not None:
+            body, self._body = self._body, None
+            body.fail(BodyIncomplete("the request's framing is broken"))
+            body.flush()
+            self._rejection = None  # its request has been made: it answers, and the connection closes
+        elif self._rejection is None:
+            self._rejection = Rejection(400, "the request is not well-formed HTTP/1.1")
+        self._parsing = None
+
+    def _next(self) -> None:
+        """Begin the next request, if its turn has come."""
+        if self._beginning:
+            return  # a request that was answered at once: the loop below goes on to the next
+        self._beginning = True
+        while self._current is None and self._waiting and not self._closing:
+            request = self._current = self._waiting.popleft()
+            request.process()
+        self._beginning = False
+        if self._current is None and not self._waiting and not self._closing:
+            if self._rejection is not None:
+                self._answer_rejection(self._rejection)
+            elif self._ended and self._body is None:
+                self._close()
+            elif self._parsing is None:
+                self._deadline.set(self.site.limits.idle_timeout)
+        self._update_reading()
+
+    def _answer_rejection(self, rejection: Rejection) -> None:
+        body = error_body("invalid_request", rejection.description)
+        self._log.info(
+            "refused a connection's request: {status} {description}",
+            status=rejection.status,
+            description=rejection.description,
+        )
+        head, framing = response_head(
+            method=b"GET",
+            version=b"HTTP/1.1",
+            code=rejection.status,
+            phrase=b"",
+            pairs=[
+                (b"Content-Type", b"application/json"),
+                (b"Cache-Control", b"no-store"),
+                (b"Content-Length", b"%d" % len(body)),
+            ],
+            keep_alive=False,
+            date=self.site.date(),
+        )
+        self.write(head + framing.frame(body))
+        self._close()
+
+    def _update_reading(self) -> None:
+        """Hold the client's socket back while nobody wants what it would bring."""
+        body = self._body
+        reading = self._closing or ((body is None or body.wants_data) and len(self._waiting) < MAX_PIPELINED)
+        if reading == self._reading:
+            return
+        self._reading = reading
+        if reading:
+            if body is not None:
+                self._deadline.set(self.site.limits.read_timeout)
+            self.transport.resumeProducing()  # type: ignore[union-attr]
+        else:
+            # We are the slow one now.
+            self._deadline.clear()
+            self.transport.pauseProducing()  # type: ignore[union-attr]
+
+    def _too_slow(self) -> None:
+        if self._closing:
+            self.transport.abortConnection()  # type: ignore[union-attr]
+        elif self._body is not None:
+            body, self._body = self._body, None
+            self._ended = True
+            body.fail(BodyIncomplete("the client sent nothing for too long"))
+            body.flush()
+            if self._current is None:
+                self._close()
+        elif self._parsing is not None:
+            self._ended = True
+            self._parsing = None
+            self._reject(Rejection(408, "the request head did not arrive in time"))
+            self._next()
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        """Close after what was written has gone out.
+
+        Closing while the client still sends would make the kernel reset the connection and take the
+        answer with it: our half is closed, and what comes is dropped for a moment.
+        """
+        if self._closing:
+            return
+        self._closing = True
+        transport: Any = self.transport
+        half_close = getattr(transport, "loseWriteConnection", None)
+        if half_close is None or (self._body is None and self._rejection is None):
+            transport.loseConnection()
+        else:
+            half_close()
+        if not self._reading:
+            self._reading = True
+            transport.resumeProducing()
+        self._deadline.set(LINGER)

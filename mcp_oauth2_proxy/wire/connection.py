@@ -1,0 +1,331 @@
+"""One connection to the upstream: one request at a time, its answer parsed by llhttp."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httptools
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.http import PotentialDataLoss
+from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
+
+from mcp_oauth2_proxy.wire.deadline import Deadline
+from mcp_oauth2_proxy.wire.errors import MalformedResponse, ResponseHeadTimeout, UpstreamGone, WireError
+from mcp_oauth2_proxy.wire.head import Pairs
+from mcp_oauth2_proxy.wire.requests import BodyWriter
+from mcp_oauth2_proxy.wire.response import WireResponse
+
+#: Bounds of an answer's head; an upstream that needs more is broken.
+MAX_HEAD_BYTES = 64 * 1024
+MAX_HEAD_LINES = 200
+
+
+class ClientConnection(Protocol):
+    """The client's side of HTTP/1.1. ``released`` is called when it may carry another request."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        *,
+        head_timeout: float,
+        idle_timeout: float,
+        released: Callable[[ClientConnection], None],
+        lost: Callable[[ClientConnection], None],
+    ) -> None:
+        self._head_timeout = head_timeout
+        self._idle_timeout = idle_timeout
+        self._released = released
+        self._lost = lost
+        self._deadline = Deadline(clock, self._too_slow)
+        self._parser: Any = httptools.HttpResponseParser(self)
+        self._waiting: Deferred[WireResponse] | None = None
+        self._response: WireResponse | None = None
+        self._writer: BodyWriter | None = None
+        self._producer: IBodyProducer | None = None
+        self._pairs: Pairs = []
+        self._phrase = b""
+        self._head_size = 0
+        self._in_head = True
+        self._method = b""
+        self._error: WireError | None = None
+        self._answered = False
+        self._interim = False
+        self._reading = True
+        #: Whether a byte of the answer to the present request has come.
+        self.heard = False
+        #: Whether the connection has carried a request before the present one.
+        self.reused = False
+
+    def send(self, method: bytes, head: bytes, body: IBodyProducer | None) -> Deferred[WireResponse]:
+        """Send one request; the Deferred fires with the answer's head and fails with a WireError.
+
+        Cancelling it cuts the connection.
+        """
+        waiting: Deferred[WireResponse] = Deferred(self._cancelled)
+        self._waiting = waiting
+        self._response = self._error = None
+        self._method = method
+        self._answered = self.heard = False
+        self._expect_head()
+        self._deadline.set(self._head_timeout)
+        transport: Any = self.transport
+        transport.write(head)
+        if body is not None:
+            self._producer = body
+            self._writer = BodyWriter(
+                transport, chunked=body.length is UNKNOWN_LENGTH, progressed=self._progressed
+            )
+            transport.registerProducer(body, True)
+            body.startProducing(self._writer).addCallbacks(self._body_sent, self._body_failed)
+        return waiting
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way."""
+        return self._waiting is None and self._response is None and self._producer is None
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        if self.transport is not None:
+            self.transport.abortConnection()  # type: ignore[attr-defined]
+
+    # The connection.
+
+    def connectionMade(self) -> None:
+        """Connected: small writes go out at once, and a dead peer is noticed in time."""
+        transport: Any = self.transport
+        for option in ("setTcpNoDelay", "setTcpKeepAlive"):
+            setter = getattr(transport, option, None)
+            if setter is not None:
+                setter(True)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Parse the answer; whatever comes without having been asked for ends the connection."""
+        if self.idle or self._error is not None:
+            self.abort()
+            return
+        self.heard = True
+        in_head = self._in_head
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._fail(MalformedResponse("the upstream switched protocols without being asked"))
+            return
+        except httptools.HttpParserError as error:
+            self._fail(self._error or MalformedResponse(f"the upstream's answer is no HTTP/1: {error}"))
+            return
+        if in_head and self._in_head and not self._answered:
+            self._grow_unparsed(len(data))
+        if self._answered:
+            self._finish()
+        self._update_reading()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The upstream has closed, or we have cut."""
+        self._deadline.stop()
+        self._lost(self)
+        response = self._response
+        if (
+            response is not None
+            and self._error is None
+            and self._until_close(response)
+            and reason.check(type(connectionDone.value))
+        ):
+            response.ended(Failure(PotentialDataLoss()))
+        self._end(
+            self._error or UpstreamGone("the upstream closed the connection before its answer was whole")
+        )
+        self.transport = None
+
+    # What the parser calls.
+
+    def on_status(self, phrase: bytes) -> None:
+        """A piece of the reason phrase."""
+        self._phrase += phrase
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header line, whole; trailers are dropped."""
+        if not self._in_head:
+            return
+        self._pairs.append((name, value))
+        self._head_size += len(name) + len(value) + 4
+        if self._head_size > MAX_HEAD_BYTES or len(self._pairs) > MAX_HEAD_LINES:
+            self._error = MalformedResponse("the upstream's response head is too large")
+            raise self._error
+
+    def on_headers_complete(self) -> None:
+        """The head is there: hand the answer to whoever waits for it."""
+        code = self._parser.get_status_code()
+        if self._answered or not 100 <= code <= 999:
+            self._error = MalformedResponse(
+                "the upstream sent a second answer, or one without a valid status"
+            )
+            raise self._error
+        self._interim = code < 200
+        if self._interim:
+            if code == 101:
+                self._error = MalformedResponse("the upstream switched protocols without being asked")
+                raise self._error
+            return
+        self._in_head = False
+        self._deadline.clear()
+        major, _, minor = self._parser.get_http_version().partition(".")
+        self._response = WireResponse(
+            version=(b"HTTP", int(major), int(minor or 0)),
+            code=code,
+            phrase=self._phrase,
+            pairs=self._pairs,
+            length=_declared_length(self._pairs, code, self._method),
+            changed=self._update_reading,
+            abort=self.abort,
+        )
+        # llhttp cannot know that this answer has no body.
+        self._answered = self._method == b"HEAD"
+
+    def on_body(self, data: bytes) -> None:
+        """A piece of the body."""
+        if self._answered:
+            self._error = MalformedResponse("the upstream sent a body where there is none")
+        elif self._response is not None:
+            self._response.data_received(data)
+
+    def on_message_complete(self) -> None:
+        """The answer is whole, or it was an interim one."""
+        if self._interim:
+            self._interim = False
+            self._expect_head()
+        else:
+            self._answered = True
+
+    # What follows from it.
+
+    def _expect_head(self) -> None:
+        self._pairs, self._phrase, self._head_size, self._in_head = [], b"", 0, True
+
+    def _grow_unparsed(self, size: int) -> None:
+        self._head_size += size
+        if self._head_size > 2 * MAX_HEAD_BYTES:
+            self._fail(MalformedResponse("the upstream's response head is too large"))
+
+    def _progressed(self) -> None:
+        if self._waiting is not None:
+            self._deadline.set(self._head_timeout)
+
+    def _update_reading(self) -> None:
+        transport: Any = self.transport
+        if transport is None:
+            return
+        response = self._response
+        if self._waiting is not None and response is not None:
+            self._hand_over()
+            return
+        reading = response is None or self._answered or response.wants_data
+        if reading != self._reading:
+            self._reading = reading
+            (transport.resumeProducing if reading else transport.pauseProducing)()
+
+    def _hand_over(self) -> None:
+        """Fire the Deferred with the head: outside the parser, so that its callbacks may do anything."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and self._response is not None:
+            waiting.callback(self._response)
+        self._update_reading()
+
+    def _finish(self) -> None:
+        """The answer is whole: let go of the connection, or cut it where it cannot be used again."""
+        response = self._response
+        if response is None:
+            self._fail(MalformedResponse("the upstream's answer has no head"))
+            return
+        usable = self._error is None and self._producer is None and self._parser.should_keep_alive()
+        if self._method == b"HEAD":
+            self._parser = httptools.HttpResponseParser(self)
+        self._hand_over_if_waiting()
+        self._response = None
+        if usable:
+            self.reused = True
+            self._deadline.set(self._idle_timeout)
+            self._released(self)
+        else:
+            # An upload that goes on after its answer has nobody left to read it.
+            self._stop_upload()
+            if self.transport is not None:
+                self.transport.loseConnection()
+        response.ended(Failure(ResponseDone()))
+
+    def _hand_over_if_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and self._response is not None:
+            waiting.callback(self._response)
+
+    def _until_close(self, response: WireResponse) -> bool:
+        return response.length is UNKNOWN_LENGTH and not any(
+            name.lower() == b"transfer-encoding" for name, _ in response.rawHeaders
+        )
+
+    def _too_slow(self) -> None:
+        if self.idle:
+            if self.transport is not None:
+                self.transport.loseConnection()
+            return
+        self._fail(ResponseHeadTimeout(f"no response head within {self._head_timeout:g} s"))
+
+    def _cancelled(self, _waiting: Deferred[WireResponse]) -> None:
+        self._waiting = None
+        self._fail(UpstreamGone("the request was given up"))
+        _waiting.errback(CancelledError())
+
+    def _fail(self, error: WireError) -> None:
+        self._error = self._error or error
+        self.abort()
+        self._end(self._error)
+
+    def _end(self, error: WireError) -> None:
+        self._deadline.clear()
+        self._stop_upload()
+        waiting, self._waiting = self._waiting, None
+        response, self._response = self._response, None
+        if waiting is not None:
+            waiting.errback(error)
+        elif response is not None:
+            response.ended(Failure(error))
+
+    def _body_sent(self, _: object) -> None:
+        if self._writer is not None:
+            self._writer.finish()
+        self._producer = self._writer = None
+        if self.transport is not None:
+            self.transport.unregisterProducer()  # type: ignore[attr-defined]
+        self._progressed()
+
+    def _body_failed(self, failure: Failure) -> None:
+        """The body's source has failed: what was sent must not look whole."""
+        if self._producer is not None:
+            self._producer = None
+            self._fail(UpstreamGone(f"the request body ended early: {failure.getErrorMessage()}"))
+
+    def _stop_upload(self) -> None:
+        producer, self._producer = self._producer, None
+        writer, self._writer = self._writer, None
+        if producer is None:
+            return
+        if writer is not None:
+            writer.close()
+        if self.transport is not None:
+            self.transport.unregisterProducer()  # type: ignore[attr-defined]
+        producer.stopProducing()
+
+
+def _declared_length(pairs: Pairs, code: int, method: bytes) -> int | None:
+    """Return the body's length; ``None`` where only its end tells."""
+    if method == b"HEAD" or code in (204, 304):
+        return 0
+    for name, value in pairs:
+        if name.lower() == b"content-length" and value.isdigit():
+            return int(value)
+    return None

@@ -1,0 +1,56 @@
+"""One point in time after which something has taken too long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+
+class Deadline:
+    """A timer that is moved on with every request and byte, so moving it must cost nothing.
+
+    Setting it stores a number; the reactor's timer is left where it is and, when it fires too early,
+    is set again for what remains.
+    """
+
+    __slots__ = ("_at", "_clock", "_expired", "_timer")
+
+    def __init__(self, clock: IReactorTime, expired: Callable[[], None]) -> None:
+        self._clock = clock
+        self._expired = expired
+        self._at = 0.0
+        self._timer: IDelayedCall | None = None
+
+    def set(self, seconds: float) -> None:
+        """Expire in ``seconds`` from now, whatever was set before; 0 means never."""
+        if not seconds:
+            self._at = 0.0
+            return
+        self._at = self._clock.seconds() + seconds
+        if self._timer is None:
+            self._timer = self._clock.callLater(seconds, self._fire)
+        elif self._timer.getTime() > self._at:
+            self._timer.reset(seconds)
+
+    def clear(self) -> None:
+        """Do not expire."""
+        self._at = 0.0
+
+    def stop(self) -> None:
+        """Do not expire, and leave nothing behind in the reactor."""
+        self._at = 0.0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _fire(self) -> None:
+        self._timer = None
+        if not self._at:
+            return
+        remaining = self._at - self._clock.seconds()
+        if remaining > 0:
+            self._timer = self._clock.callLater(remaining, self._fire)
+            return
+        self._at = 0.0
+        self._expired()

@@ -1,0 +1,90 @@
+"""How an answer's end is marked. One framing goes out, and it is always computed here. Pure."""
+
+from __future__ import annotations
+
+from twisted.web.http import RESPONSES
+
+from mcp_oauth2_proxy.wire.head import Pairs
+
+#: Header lines that belong to one connection: whoever asks for them, they are ours to write.
+_OURS = frozenset({b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"trailer"})
+_NO_BODY = frozenset({204, 304})
+_FORBIDDEN = (b"\r", b"\n", b"\0")
+
+
+class Framing:
+    """The body of one answer: ``length`` bytes, or chunks, or whatever comes until the connection closes."""
+
+    __slots__ = ("_chunked", "_left", "closes", "has_body")
+
+    def __init__(self, *, has_body: bool, length: int | None, chunked: bool, closes: bool) -> None:
+        self.has_body = has_body
+        self.closes = closes
+        self._left = length
+        self._chunked = chunked
+
+    def frame(self, data: bytes) -> bytes:
+        """Return ``data`` as it goes out; what exceeds a declared length is dropped, and told by complete."""
+        if not self.has_body or not data:
+            return b""
+        if self._chunked:
+            return b"%x\r\n%b\r\n" % (len(data), data)
+        if self._left is not None:
+            self._left -= len(data)
+            if self._left < 0:
+                return b""
+        return data
+
+    def complete(self) -> bool:
+        """Whether as much was written as was declared."""
+        return not self.has_body or self._left is None or self._left == 0
+
+    def last(self) -> bytes:
+        """Return what marks the end."""
+        return b"0\r\n\r\n" if self.has_body and self._chunked else b""
+
+
+def response_head(
+    *,
+    method: bytes,
+    version: bytes,
+    code: int,
+    phrase: bytes,
+    pairs: Pairs,
+    keep_alive: bool,
+    date: bytes,
+) -> tuple[bytes, Framing]:
+    """Return the head's bytes and the framing that it announces.
+
+    The length is taken from a single valid Content-Length among ``pairs``; their other header lines
+    go out in their order. A line that would break the head (CR, LF, NUL) is left out.
+    """
+    lines = [b"HTTP/1.1 %d %b\r\n" % (code, phrase or RESPONSES.get(code, b"Unknown"))]
+    lengths: list[bytes] = []
+    dated = False
+    for name, value in pairs:
+        lowered = name.lower()
+        if lowered in _OURS:
+            if lowered == b"content-length":
+                lengths.append(value)
+            continue
+        if any(byte in value or byte in name for byte in _FORBIDDEN):
+            continue
+        dated = dated or lowered == b"date"
+        lines.append(b"%b: %b\r\n" % (name, value))
+    length = int(lengths[0]) if len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) < 19 else None
+    has_body = method != b"HEAD" and code not in _NO_BODY
+    chunked = has_body and length is None and version == b"HTTP/1.1"
+    closes = not keep_alive or (has_body and length is None and not chunked)
+    if not dated:
+        lines.append(b"Date: %b\r\n" % date)
+    if chunked:
+        lines.append(b"Transfer-Encoding: chunked\r\n")
+    elif length is not None and code != 204:
+        lines.append(b"Content-Length: %d\r\n" % length)
+    if closes:
+        lines.append(b"Connection: close\r\n")
+    elif version == b"HTTP/1.0":
+        lines.append(b"Connection: keep-alive\r\n")
+    lines.append(b"\r\n")
+    return b"".join(lines), Framing(has_body=has_body, length=length, chunked=chunked, closes=closes)

@@ -1,0 +1,20 @@
+"""The bounds of one client connection, each a setting."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+#: Longest request target in bytes: RFC 9110 section 4.1 asks for 8000 at least; a sealed client id,
+#: a state and a redirect URI together stay well below this.
+MAX_TARGET_BYTES = 32 * 1024
+
+
+@frozen
+class Limits:
+    """Sizes are bytes or lines, times seconds; 0 means no limit of that kind."""
+
+    max_header_bytes: int = 64 * 1024
+    max_header_lines: int = 200
+    read_timeout: float = 30.0
+    write_timeout: float = 0.0
+    idle_timeout: float = 120.0

@@ -1,0 +1,127 @@
+"""An upstream's answer while it arrives: its head at once, its body as fast as it is taken."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IProtocol, IPushProducer
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
+from zope.interface import implementer
+
+from mcp_oauth2_proxy.wire.head import Pairs
+
+
+@implementer(IResponse, IPushProducer)
+class WireResponse:
+    """See :class:`IResponse`. :attr:`rawHeaders` has the header lines in order, :meth:`abort` cuts it short.
+
+    Whoever gets a response must either take its body or abort it: until then its connection waits.
+    """
+
+    previousResponse = None
+    request = None
+
+    def __init__(
+        self,
+        *,
+        version: tuple[bytes, int, int],
+        code: int,
+        phrase: bytes,
+        pairs: Pairs,
+        length: int | None,
+        changed: Callable[[], None],
+        abort: Callable[[], None],
+    ) -> None:
+        self.version = version
+        self.code = code
+        self.phrase = phrase
+        self.rawHeaders = pairs
+        self.length = UNKNOWN_LENGTH if length is None else length
+        self.abort = abort
+        self._changed = changed
+        self._chunks: deque[bytes] = deque()
+        self._reader: IProtocol | None = None
+        self._reason: Failure | None = None
+        self._paused = False
+        self._done = False
+        self._headers: Headers | None = None
+
+    @property
+    def headers(self) -> Headers:
+        """The headers as Twisted's multi-map."""
+        if self._headers is None:
+            self._headers = Headers()
+            for name, value in self.rawHeaders:
+                self._headers.addRawHeader(name, value)
+        return self._headers
+
+    def setPreviousResponse(self, response: IResponse) -> None:
+        """See :class:`IResponse`."""
+        self.previousResponse = response  # type: ignore[assignment]
+
+    @property
+    def wants_data(self) -> bool:
+        """Whether the upstream's socket should be read for this answer."""
+        return self._reader is not None and not self._paused
+
+    def deliverBody(self, protocol: IProtocol) -> None:
+        """See :class:`IResponse`.
+
+        :raises RuntimeError: when the body has been delivered before.
+        """
+        if self._reader is not None:
+            raise RuntimeError("the body of this response has been delivered already")
+        self._reader = protocol
+        protocol.makeConnection(self)
+        self._flush()
+        self._changed()
+
+    def data_received(self, data: bytes) -> None:
+        """Take a piece of the body from the parser."""
+        self._chunks.append(data)
+        self._flush()
+
+    def ended(self, reason: Failure) -> None:
+        """No more will come: ``ResponseDone`` where the body is whole."""
+        if self._reason is not None or self._done:
+            return
+        self._reason = reason
+        if not reason.check(ResponseDone):
+            # A cut answer is known at once: nobody should go on sending half of it.
+            self._chunks.clear()
+        self._flush()
+
+    def pauseProducing(self) -> None:
+        """See :class:`IPushProducer`."""
+        self._paused = True
+        self._changed()
+
+    def resumeProducing(self) -> None:
+        """See :class:`IPushProducer`."""
+        self._paused = False
+        self._flush()
+        self._changed()
+
+    def stopProducing(self) -> None:
+        """See :class:`IPushProducer`: the reader wants no more."""
+        self.abort()
+
+    def loseConnection(self) -> None:
+        """Readers made for Twisted's Agent know the producer as a transport."""
+        self.abort()
+
+    abortConnection = loseConnection
+
+    def _flush(self) -> None:
+        reader = self._reader
+        if reader is None:
+            return
+        while self._chunks and not self._paused:
+            reader.dataReceived(self._chunks.popleft())
+        if self._reason is not None and not self._chunks and not self._done:
+            self._done = True
+            reader.connectionLost(self._reason)

@@ -1,0 +1,83 @@
+"""The factory of client connections: the Resource tree, the limits and what is under way."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Any
+
+from twisted.internet.interfaces import IAddress
+from twisted.web.resource import IResource
+from twisted.web.server import Site
+
+from mcp_oauth2_proxy.wire.channel import ServerChannel
+from mcp_oauth2_proxy.wire.limits import Limits
+from mcp_oauth2_proxy.wire.request import StreamingRequest
+
+
+class WireSite(Site):
+    """A ``twisted.web`` site on this wire.
+
+    ``on_done`` hears of every request exactly once, finished or lost. ``new_request_id`` gives each
+    its reference, which the log and the error pages share.
+    """
+
+    displayTracebacks = False
+
+    def __init__(
+        self,
+        resource: IResource,
+        *,
+        reactor: Any,
+        limits: Limits = Limits(),  # noqa: B008 (immutable)
+        on_done: Callable[[StreamingRequest], None] | None = None,
+        new_request_id: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> None:
+        super().__init__(resource, reactor=reactor)
+        self.reactor = reactor
+        self.limits = limits
+        self.new_request_id = new_request_id
+        self.connections: set[ServerChannel] = set()
+        self.active_requests = 0
+        self.draining = False
+        self._on_done = on_done
+        self._date = (0, b"")
+
+    def startFactory(self) -> None:
+        """Nothing to start: the date is made when it is needed, the log is not the factory's."""
+
+    def stopFactory(self) -> None:
+        """Nothing to stop."""
+
+    def buildProtocol(self, addr: IAddress | None) -> ServerChannel:  # type: ignore[override]
+        """Return the channel for a new connection."""
+        return ServerChannel(self)
+
+    def date(self) -> bytes:
+        """Return the Date header's value, made once a second."""
+        now = int(self.reactor.seconds())
+        if self._date[0] != now:
+            self._date = (now, formatdate(now, usegmt=True).encode("ascii"))
+        return self._date[1]
+
+    def request_began(self, _request: StreamingRequest) -> None:
+        """A request has been read up to the end of its head."""
+        self.active_requests += 1
+
+    def request_ended(self, request: StreamingRequest) -> None:
+        """A request has been answered, or its client has gone."""
+        self.active_requests -= 1
+        if self._on_done is not None:
+            self._on_done(request)
+
+    def drain(self) -> None:
+        """From now on every answer is its connection's last; idle connections close at once."""
+        self.draining = True
+        for channel in list(self.connections):
+            channel.drain()
+
+    def abort_all(self) -> None:
+        """Cut what is left."""
+        for channel in list(self.connections):
+            channel.abort()
