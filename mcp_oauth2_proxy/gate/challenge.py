@@ -12,6 +12,10 @@ MAX_PARAMETER = 512
 #: The parameters of an upstream's challenge that are carried over into ours.
 CARRIED_OVER = ("error", "error_description", "scope")
 
+#: The one scope that a challenge never asks for: whether a client may come back without the user is between
+#: the two of them, not a need of the resource.
+OFFLINE_ACCESS = "offline_access"
+
 _UNQUOTABLE = re.compile(r"[^ !#-\[\]-~]")
 _PARAMETER = re.compile(
     r'([A-Za-z0-9!#$%&\'*+\-.^_`|~]{1,64})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))[ \t]*(?:,|$)[ \t,]*'
@@ -78,6 +82,7 @@ def parse_bearer(value: str) -> dict[str, str]:
 
 
 def _render(metadata_url: str, scope: str, parameters: Mapping[str, str]) -> str:
+    scope = " ".join(name for name in scope.split() if name != OFFLINE_ACCESS)
     named = {"resource_metadata": metadata_url, **({"scope": scope} if scope else {}), **parameters}
     return "Bearer " + ", ".join(f'{name}="{_quotable(value)}"' for name, value in named.items())
 

@@ -7,30 +7,59 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from hashlib import sha256
 
+from attrs import frozen
+
 from mcp_oauth2_proxy.gate.keys import KeySet
 from mcp_oauth2_proxy.gate.model import Identity, Reason, Refusal
 from mcp_oauth2_proxy.gate.policy import Policy
-from mcp_oauth2_proxy.gate.rules import MAX_TOKEN_BYTES, judge, missing_scope, wrong_audience
+from mcp_oauth2_proxy.gate.rules import (
+    MAX_TOKEN_BYTES,
+    judge,
+    meant_for_everything,
+    missing_scope,
+    wrong_audience,
+)
 
-#: Most verified tokens remembered; about 2 KB each with their claims.
+#: Most verified tokens remembered.
 MAX_REMEMBERED = 10_000
+#: Bytes of token text that what is remembered stands for; the claims take about three times as much.
+MAX_REMEMBERED_BYTES = 16 * 1024 * 1024
 
-#: RFC 6750 section 2.1, with the size bound built in so that the expression cannot be made to work long.
+#: RFC 6750 section 2.1; every alternative is one character wide, so that matching stays linear.
 _CREDENTIALS = re.compile(rb"bearer +([A-Za-z0-9\-._~+/]+=*) *", re.IGNORECASE)
+
+
+@frozen
+class _Verified:
+    """A token with a good signature and good fixed claims, and what follows from the policy alone."""
+
+    identity: Identity
+    size: int
+    everywhere: bool
+    missing_scope: Refusal | None
 
 
 class Gate:
     """Judges requests, and remembers tokens whose signature it has already checked.
 
-    What is remembered is a token's SHA-256, never the token, until it expires. Only its signature
-    and fixed claims are taken from memory: expiry, signing key, audience and scopes are asked anew
-    for each request, so that a key withdrawn from the realm ends its tokens at once.
+    What is remembered is a token's SHA-256, never the token, until it expires or others need the room:
+    the least recently used goes first. Expiry, signing key and audience are asked anew for each request,
+    so that a key withdrawn from the realm ends its tokens at once. Refusals are not remembered: forged
+    tokens would push out the good ones, and a refusal may be cured (a clock, a key) in the next second.
     """
 
-    def __init__(self, policy: Policy, *, max_remembered: int = MAX_REMEMBERED) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        max_remembered: int = MAX_REMEMBERED,
+        max_remembered_bytes: int = MAX_REMEMBERED_BYTES,
+    ) -> None:
         self.policy = policy
         self._max_remembered = max_remembered
-        self._verified: OrderedDict[bytes, Identity] = OrderedDict()
+        self._max_bytes = max_remembered_bytes
+        self._bytes = 0
+        self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._verified)
@@ -38,35 +67,51 @@ class Gate:
     def check(
         self, authorization: Sequence[bytes], *, resource: str, keys: KeySet, now: float
     ) -> Identity | Refusal:
-        """Judge the values of a request's Authorization headers for ``resource`` at ``now``."""
+        """Judge the values of a request's Authorization headers for ``resource`` at ``now``.
+
+        ``now`` is seconds since the epoch. A refusal for :attr:`Reason.UNKNOWN_KEY` names the key that
+        one refetch of the key set may bring.
+        """
         token = bearer_token(authorization)
         if isinstance(token, Refusal):
             return token
         digest = sha256(token).digest()
-        identity = self._verified.get(digest)
-        if identity is not None and (now >= identity.expires_at or not _key_in_force(identity, keys)):
-            del self._verified[digest]
-            identity = None
-        if identity is None:
-            verdict = judge(token.decode("ascii"), keys=keys, policy=self.policy, now=now)
-            if isinstance(verdict, Refusal):
-                return verdict
-            identity = verdict
-            self._remember(digest, identity)
-        return (
-            wrong_audience(identity, self.policy, resource)
-            or missing_scope(identity, self.policy)
-            or identity
+        verified = self._recall(digest, keys, now)
+        if verified is None:
+            identity = judge(token.decode("ascii"), keys=keys, policy=self.policy, now=now)
+            if isinstance(identity, Refusal):
+                return identity
+            verified = self._remember(digest, identity, len(token))
+        if not verified.everywhere:
+            refusal = wrong_audience(verified.identity, self.policy, resource)
+            if refusal is not None:
+                return refusal
+        return verified.missing_scope or verified.identity
+
+    def _recall(self, digest: bytes, keys: KeySet, now: float) -> _Verified | None:
+        verified = self._verified.get(digest)
+        if verified is None:
+            return None
+        if now >= verified.identity.expires_at or verified.identity.key_id not in keys:
+            self._forget(digest)
+            return None
+        self._verified.move_to_end(digest)
+        return verified
+
+    def _remember(self, digest: bytes, identity: Identity, size: int) -> _Verified:
+        policy = self.policy
+        verified = _Verified(
+            identity, size, meant_for_everything(identity, policy), missing_scope(identity, policy)
         )
+        if identity.key_id is not None:  # without one, nothing would tell that its key was withdrawn
+            self._verified[digest] = verified
+            self._bytes += size
+            while len(self._verified) > self._max_remembered or self._bytes > self._max_bytes:
+                self._forget(next(iter(self._verified)))
+        return verified
 
-    def _remember(self, digest: bytes, identity: Identity) -> None:
-        self._verified[digest] = identity
-        if len(self._verified) > self._max_remembered:
-            self._verified.popitem(last=False)
-
-
-def _key_in_force(identity: Identity, keys: KeySet) -> bool:
-    return identity.key_id in keys if identity.key_id is not None else len(keys) > 0
+    def _forget(self, digest: bytes) -> None:
+        self._bytes -= self._verified.pop(digest).size
 
 
 def bearer_token(authorization: Sequence[bytes]) -> bytes | Refusal:
@@ -75,11 +120,16 @@ def bearer_token(authorization: Sequence[bytes]) -> bytes | Refusal:
         return Refusal(Reason.MISSING, "a Bearer token is required")
     if len(authorization) > 1:
         return Refusal(Reason.MALFORMED, "more than one Authorization header was sent")
-    if len(authorization[0]) > MAX_TOKEN_BYTES:
-        return Refusal(Reason.TOO_LARGE, "the token is too large")
-    match = _CREDENTIALS.fullmatch(authorization[0])
+    credentials = authorization[0]
+    if len(credentials) > MAX_TOKEN_BYTES:
+        return Refusal(
+            Reason.TOO_LARGE,
+            "the token is too large",
+            f"{len(credentials)} bytes of credentials, at most {MAX_TOKEN_BYTES}",
+        )
+    match = _CREDENTIALS.fullmatch(credentials)
     if match is None:
-        if authorization[0][:6].lower() != b"bearer":
+        if credentials.partition(b" ")[0].lower() != b"bearer":
             return Refusal(
                 Reason.MISSING, "a Bearer token is required", "another authentication scheme was used"
             )

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import posixpath
+from functools import lru_cache
 from urllib.parse import urlsplit
 
+#: Longest URL, in characters, that is taken for a resource identifier.
+MAX_LENGTH = 2048
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _WELL_KNOWN = "/.well-known/oauth-protected-resource"
 
 
 def resource_url(base_url: str, path: str) -> str:
     """Return the URL a person types for ``path`` (below the base path, ``""`` or ``/`` for the root)."""
-    return base_url + path.rstrip("/")
+    return base_url + path.removesuffix("/")
 
 
 def metadata_url(base_url: str, path: str) -> str:
     """Return where that resource's metadata is: the path-suffixed form of RFC 9728 section 3.1."""
     split = urlsplit(base_url)
-    suffix = split.path.rstrip("/") + path.rstrip("/")
+    suffix = split.path.removesuffix("/") + path.removesuffix("/")
     return f"{split.scheme}://{split.netloc}{_WELL_KNOWN}{suffix}"
 
 
@@ -27,23 +29,42 @@ def canonical(url: str) -> str | None:
     Four spellings are made equal, since clients differ in just these: a trailing slash, dot segments
     of the path, the case of scheme and host, and a default port that is written out.
     """
-    if not url.isascii() or any(character <= " " or character == "\\" for character in url):
+    return _canonical(url) if len(url) <= MAX_LENGTH else None
+
+
+@lru_cache(maxsize=512)
+def _canonical(url: str) -> str | None:
+    if not url.isascii() or any(character <= " " or character in "\\#\x7f" for character in url):
         return None
     try:
         split = urlsplit(url)
         port = split.port
     except ValueError:
         return None
-    scheme, host = split.scheme.lower(), split.hostname
-    if scheme not in _DEFAULT_PORTS or not host or split.username is not None or "#" in url:
+    scheme, host = split.scheme, split.hostname
+    if scheme not in _DEFAULT_PORTS or not host or split.username is not None:
         return None
     if ":" in host:
         host = f"[{host}]"
     if port is not None and port != _DEFAULT_PORTS[scheme]:
         host = f"{host}:{port}"
-    path = posixpath.normpath("/" + split.path.lstrip("/")) if "/." in split.path else split.path
     query = f"?{split.query}" if split.query else ""
-    return f"{scheme}://{host}{path.rstrip('/')}{query}"
+    return f"{scheme}://{host}{_without_dots(split.path).removesuffix('/')}{query}"
+
+
+def _without_dots(path: str) -> str:
+    """Return ``path`` without dot segments (RFC 3986 section 5.2.4); empty segments stay."""
+    if "/." not in path:
+        return path
+    segments: list[str] = []
+    for segment in path.split("/")[1:]:
+        if segment == "..":
+            del segments[-1:]
+        elif segment != ".":
+            segments.append(segment)
+    if path.endswith(("/.", "/..")):
+        segments.append("")
+    return "/" + "/".join(segments)
 
 
 def same_resource(one: str, other: str) -> bool:

@@ -7,6 +7,7 @@ same realm, and so is every other client's access token.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from reprlib import Repr
 from typing import Any, TypeGuard
 
 import jwt
@@ -25,7 +26,12 @@ HEADER_TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 #: The value of Keycloak's ``typ`` claim in an access token; ID, Refresh, Offline and Logout are others.
 ACCESS_TOKEN_TYPE = "Bearer"  # noqa: S105 (a token type, no secret)
 
-_SHOWN = 120  # characters of a foreign value that a log line shows
+#: Foreign values in a log line: one line, unmistakably quoted, shallow (a header nested a thousand levels
+#: deep must not exhaust the stack) and short.
+_SHORT = Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 2, 8, 4
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
+_MAX_SHOWN = 300
 
 
 def judge(token: str, *, keys: KeySet, policy: Policy, now: float) -> Identity | Refusal:
@@ -64,13 +70,11 @@ def _verified(
         return _refuse(Reason.MALFORMED, "the token is not a signed JWT")
     kind, algorithm, key_id = header.get("typ"), header.get("alg"), header.get("kid")
     if kind is not None and (not isinstance(kind, str) or kind.lower() not in header_types):
-        return _refuse(Reason.HEADER_TYPE, "the token is of another type", f"header typ is {_show(kind)}")
+        return _refuse(Reason.HEADER_TYPE, "the token is of another type", f"header typ is {show(kind)}")
     if "crit" in header or "b64" in header:
         return _refuse(Reason.HEADER_TYPE, "the token has extensions that are not understood")
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
-        return _refuse(
-            Reason.ALGORITHM, "the token's algorithm is not accepted", f"alg is {_show(algorithm)}"
-        )
+        return _refuse(Reason.ALGORITHM, "the token's algorithm is not accepted", f"alg is {show(algorithm)}")
     if key_id is not None and not isinstance(key_id, str):
         return _refuse(Reason.MALFORMED, "the token's key id is not a string")
     key = keys.find(key_id, algorithm)
@@ -78,14 +82,14 @@ def _verified(
         return Refusal(
             Reason.UNKNOWN_KEY,
             "the token's signing key is unknown",
-            f"kid {_show(key_id)} is no signing key of the realm, which has {len(keys)}",
+            f"kid {show(key_id)} is no signing key of the realm, which has {len(keys)}",
             key_id,
         )
     if algorithm not in key.algorithms:
         return _refuse(
             Reason.ALGORITHM,
             "the token's algorithm does not fit its key",
-            f"alg is {_show(algorithm)}, the key is for {', '.join(sorted(key.algorithms))}",
+            f"alg is {show(algorithm)}, the key is for {', '.join(sorted(key.algorithms))}",
         )
     try:
         body = jwt.decode(token, key.key, algorithms=[algorithm], options=_SIGNATURE_ONLY)
@@ -116,26 +120,26 @@ def _wrong_issuer(claims: Mapping[str, Any], policy: Policy) -> Refusal | None:
     return _refuse(
         Reason.ISSUER,
         "the token is from another issuer",
-        f"iss expected {policy.issuer}, token has {_show(issuer)}",
+        f"iss expected {policy.issuer}, token has {show(issuer)}",
     )
 
 
 def _wrong_time(claims: Mapping[str, Any], now: float) -> Refusal | None:
     """``exp`` is exact: a token is refused from that very second. ``nbf`` and ``iat`` have leeway."""
     expiry = claims.get("exp")
-    if not _is_number(expiry):
+    if not is_time(expiry):
         return _refuse(Reason.NO_EXPIRY, "the token has no expiry")
     if now >= expiry:
-        return _refuse(Reason.EXPIRED, "the token has expired", f"exp is {_show(expiry)}, now is {int(now)}")
+        return _refuse(Reason.EXPIRED, "the token has expired", f"exp is {show(expiry)}, now is {int(now)}")
     for name in ("nbf", "iat"):
         moment = claims.get(name)
         if moment is None:
             continue
-        if not _is_number(moment) or moment > now + LEEWAY:
+        if not is_time(moment) or moment > now + LEEWAY:
             return _refuse(
                 Reason.NOT_YET_VALID,
                 "the token is not valid yet",
-                f"{name} is {_show(moment)}, now is {int(now)}",
+                f"{name} is {show(moment)}, now is {int(now)}",
             )
     return None
 
@@ -146,7 +150,7 @@ def _wrong_kind(claims: Mapping[str, Any]) -> Refusal | None:
         return _refuse(
             Reason.TYPE,
             "the token is not an access token",
-            f"typ expected {ACCESS_TOKEN_TYPE}, token has {_show(kind)}",
+            f"typ expected {ACCESS_TOKEN_TYPE}, token has {show(kind)}",
         )
     if claims.get("cnf") is not None:
         return _refuse(Reason.BOUND, "the token is bound to a key and cannot be used as a Bearer token")
@@ -173,28 +177,33 @@ def audiences(claims: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(name for name in listed if isinstance(name, str))
 
 
+def meant_for_everything(identity: Identity, policy: Policy) -> bool:
+    """Return whether the audience rule holds for the token whichever resource is asked for."""
+    if policy.audiences:
+        return not policy.audiences.isdisjoint(identity.audiences)
+    return identity.client == policy.client_id
+
+
 def wrong_audience(identity: Identity, policy: Policy, resource: str) -> Refusal | None:
     """Return why the token is not meant for ``resource``, or ``None`` where it is.
 
     Where the operator lists ``auth.audiences``, one of them must be there byte for byte. Otherwise
     ``aud`` names the resource or the whole proxy, or the token was issued to the proxy's own client.
     """
+    if meant_for_everything(identity, policy):
+        return None
     if policy.audiences:
-        if identity.audiences & policy.audiences:
-            return None
         expected = "one of " + ", ".join(sorted(policy.audiences))
     else:
-        if identity.client == policy.client_id:
-            return None
         wanted = {canonical(resource), canonical(policy.base_url)} - {None}
         if any(canonical(name) in wanted for name in identity.audiences):
             return None
-        expected = f"{resource} (or azp {policy.client_id})"
+        expected = f"{_short(resource)} or azp {policy.client_id}"
     return _refuse(
         Reason.AUDIENCE,
         "the token is meant for another resource",
-        f"aud expected {expected}, token has aud {_show(sorted(identity.audiences))} "
-        f"and azp {_show(identity.client)}",
+        f"aud expected {expected}, token has aud {show(sorted(identity.audiences))} "
+        f"and azp {show(identity.client)}",
     )
 
 
@@ -206,7 +215,7 @@ def missing_scope(identity: Identity, policy: Policy) -> Refusal | None:
     return _refuse(
         Reason.SCOPE,
         "the token lacks a required scope",
-        f"missing {', '.join(sorted(missing))}, token has {_show(sorted(identity.scopes))}",
+        f"missing {', '.join(sorted(missing))}, token has {show(sorted(identity.scopes))}",
     )
 
 
@@ -214,12 +223,18 @@ def _refuse(reason: Reason, description: str, detail: str = "") -> Refusal:
     return Refusal(reason, description, detail)
 
 
-def _is_number(value: object) -> TypeGuard[float]:
-    """NaN and infinities are JSON to Python but no times: they compare false with everything."""
+def is_time(value: object) -> TypeGuard[float]:
+    """Return whether a claim is a usable NumericDate (RFC 7519 section 2).
+
+    NaN and infinities are JSON to Python but no times: they compare false, or for ever true.
+    """
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
 
 
-def _show(value: object) -> str:
-    """Return a foreign value for a log line: short, in one line, unmistakably quoted."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+def show(value: object) -> str:
+    """Return a foreign value for a log line."""
+    return _short(_SHORT.repr(value))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"

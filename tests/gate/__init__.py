@@ -1,0 +1,1 @@
+"""The gate judges tokens: rules, keys, cache, challenges."""
