@@ -1,0 +1,126 @@
+"""The token endpoint's rules (RFC 6749 sections 4.1.3, 5 and 6): who asks, for what, and whether it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import field, frozen
+
+from mcp_oauth2_proxy.facade.clientauth import authenticate, read_credentials
+from mcp_oauth2_proxy.facade.clients import CODE_GRANT, REFRESH_GRANT, Client, secret_matches
+from mcp_oauth2_proxy.facade.errors import (
+    ClientAuthenticationError,
+    OAuthError,
+    Reason,
+    SealError,
+)
+from mcp_oauth2_proxy.facade.facade import Facade
+from mcp_oauth2_proxy.facade.grants import CodeGrant, RefreshGrant, invalid_grant, token_response
+from mcp_oauth2_proxy.facade.parameters import Parameters
+from mcp_oauth2_proxy.facade.sealing import Purpose
+from mcp_oauth2_proxy.facade.vault import key_of
+
+
+@frozen
+class Issued:
+    """A successful token response and the client that gets it."""
+
+    response: dict[str, Any] = field(repr=False)
+    client: str
+    grant: str
+
+
+async def issue_tokens(facade: Facade, form: Parameters, authorization: Sequence[bytes]) -> Issued:
+    """Return the tokens that a token request earns, or raise :exc:`OAuthError`.
+
+    ``authorization`` are the values of that header. The client is authenticated before anything is
+    looked at, so that a failed authentication burns nothing.
+    """
+    form.refuse_repeated()
+    client = await _authenticated(facade, form, authorization)
+    grant = form.require("grant_type")
+    if grant not in (CODE_GRANT, REFRESH_GRANT):
+        raise OAuthError(
+            "unsupported_grant_type",
+            400,
+            f"grant_type must be {CODE_GRANT} or {REFRESH_GRANT}",
+            reason=Reason.UNSUPPORTED,
+        )
+    if grant not in client.grants:
+        raise OAuthError(
+            "unauthorized_client",
+            400,
+            f"this client has not registered {grant}",
+            reason=Reason.GRANT_FORBIDDEN,
+        )
+    redeem = _redeem_code if grant == CODE_GRANT else _redeem_refresh_token
+    return Issued(await redeem(facade, form, client), client.digest, grant)
+
+
+async def _authenticated(facade: Facade, form: Parameters, authorization: Sequence[bytes]) -> Client:
+    credentials = read_credentials(authorization, form)
+    refusal: OAuthError | None = None
+    for client_id, _ in credentials.pairs:
+        try:
+            client = await facade.client(client_id, status=401)
+        except OAuthError as error:
+            refusal = refusal or error
+            continue
+        return authenticate(
+            client, credentials, lambda known, secret: secret_matches(known, secret, facade.sealer)
+        )
+    assert refusal is not None  # noqa: S101 (there is at least one pair)
+    raise ClientAuthenticationError(refusal.description, reason=refusal.reason, basic=credentials.basic)
+
+
+async def _redeem_code(facade: Facade, form: Parameters, client: Client) -> dict[str, Any]:
+    """Return the tokens of a code. Everything is checked before the code is taken, once.
+
+    So a client that does not fit cannot burn another's code, and of two that fit one gets it.
+    """
+    code = form.require("code")
+    key, spent = key_of("code", code), key_of("spent-code", code)
+    ttl = facade.auth.code_ttl
+    record = await facade.vault.look(key, Purpose.CODE, ttl)
+    if record is None:
+        raise await _no_code(facade, spent)
+    try:
+        grant = CodeGrant.from_record(record)
+    except SealError as error:
+        raise invalid_grant("the code is no longer valid", Reason.CODE_UNKNOWN) from error
+    grant.check(form, client, facade.base_url)
+    if await facade.vault.take(key, Purpose.CODE, ttl) is None:
+        raise invalid_grant("the code was used before", Reason.CODE_REUSED)
+    await facade.vault.mark(spent, client.digest.encode("ascii"), ttl)
+    tokens = grant.tokens
+    refresh = None
+    if tokens.refresh_token is not None and REFRESH_GRANT in client.grants:
+        refresh = RefreshGrant(
+            client.digest, tokens.refresh_token, grant.request.scopes, grant.request.resource
+        )
+    return token_response(
+        tokens,
+        refresh=refresh,
+        requested=grant.request.scopes,
+        auth=facade.auth,
+        sealer=facade.sealer,
+        now=facade.clock.seconds(),
+    )
+
+
+async def _no_code(facade: Facade, spent: str) -> OAuthError:
+    if await facade.vault.marked(spent) is not None:
+        return invalid_grant("the code was used before", Reason.CODE_REUSED)
+    return invalid_grant("the code is unknown or has expired", Reason.CODE_UNKNOWN)
+
+
+async def _redeem_refresh_token(facade: Facade, form: Parameters, client: Client) -> dict[str, Any]:
+    """Return new tokens. A narrower ``scope`` may be asked for and is not granted (RFC 6749 section 3.3)."""
+    token = form.require("refresh_token")
+    try:
+        grant = RefreshGrant.open(token, facade.sealer)
+    except SealError as error:
+        raise invalid_grant("the refresh token is not known here", Reason.REFRESH_UNKNOWN) from error
+    grant.check(form, client, facade.base_url)
+    return await facade.refresher.refresh(token, grant)

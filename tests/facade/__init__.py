@@ -1,0 +1,1 @@
+"""The facade: rules by themselves, then whole flows in memory."""
