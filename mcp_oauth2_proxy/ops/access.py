@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from mcp_oauth2_proxy.ops.peers import plain_address
+from mcp_oauth2_proxy.ops.peers import peer_address
 
 #: Characters of a request's path that a line shows.
 MAX_PATH = 256
@@ -42,7 +42,7 @@ class AccessLog:
             bytes=request.sentBodyLength,
             duration_ms=_milliseconds(now - request.startedAt),
             upstream_ms=None if upstream_time is None else _milliseconds(upstream_time),
-            address=plain_address(getattr(request.getClientAddress(), "host", None) or "-"),
+            address=peer_address(request) or "-",
             subject=notes.get("subject"),
             client=notes.get("client"),
             reason=notes.get("reason"),

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 
+from twisted.web.server import Request
+
 #: Addresses whose judgement is remembered; a flood of others only costs the judgement again.
 _REMEMBERED = 4096
 
@@ -21,6 +23,11 @@ def plain_address(host: str) -> str:
     if isinstance(mapped, IPv6Address) and mapped.ipv4_mapped is not None:
         return str(mapped.ipv4_mapped)
     return host
+
+
+def peer_address(request: Request) -> str:
+    """Return the address of a request's client, empty where it has none (a UNIX socket)."""
+    return plain_address(getattr(request.getClientAddress(), "host", None) or "")
 
 
 class TrustedProxies:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import httptools
 from attrs import define, field
-from twisted.internet.interfaces import IAddress, IPushProducer
+from twisted.internet.interfaces import IAddress, IPushProducer, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -84,6 +84,10 @@ class ServerChannel(Protocol):
     def getHost(self) -> IAddress:
         """Return the address the client has connected to."""
         return self.transport.getHost()  # type: ignore[union-attr]
+
+    def isSecure(self) -> bool:
+        """Return whether the client's connection is TLS."""
+        return ISSLTransport.providedBy(self.transport)
 
     def write(self, data: bytes) -> None:
         """Send bytes as they are."""

@@ -61,12 +61,14 @@ def response_head(
     """
     lines = [b"HTTP/1.1 %d %b\r\n" % (code, phrase or RESPONSES.get(code, b"Unknown"))]
     lengths: list[bytes] = []
+    length_at = 0
     dated = False
     for name, value in pairs:
         lowered = name.lower()
         if lowered in _OURS:
             if lowered == b"content-length":
                 lengths.append(value)
+                length_at = len(lines)
             continue
         if any(byte in value or byte in name for byte in _FORBIDDEN):
             continue
@@ -81,7 +83,7 @@ def response_head(
     if chunked:
         lines.append(b"Transfer-Encoding: chunked\r\n")
     elif length is not None and code != 204:
-        lines.append(b"Content-Length: %d\r\n" % length)
+        lines.insert(length_at, b"Content-Length: %d\r\n" % length)
     if closes:
         lines.append(b"Connection: close\r\n")
     elif version == b"HTTP/1.0":

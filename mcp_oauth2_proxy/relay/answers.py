@@ -1,0 +1,45 @@
+"""The relay's own answers: JSON, with the id under which the log speaks of the request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from mcp_oauth2_proxy.wire.request import StreamingRequest
+
+#: Seconds after which a client may try again, where the proxy is not ready yet.
+RETRY_AFTER = 5
+
+
+def answer_error(
+    request: StreamingRequest,
+    status: int,
+    error: str,
+    description: str,
+    headers: Iterable[tuple[bytes, bytes]] = (),
+) -> None:
+    """Answer with an OAuth-shaped error object (RFC 6749 section 5.2) and finish; a HEAD gets no body."""
+    body = json.dumps(
+        {"error": error, "error_description": description, "request_id": request.requestId}
+    ).encode()
+    request.notes.setdefault("reason", error)
+    request.setResponseCode(status)
+    request.responsePairs = [
+        (b"Content-Type", b"application/json"),
+        (b"Cache-Control", b"no-store"),
+        *headers,
+        (b"Content-Length", b"%d" % len(body)),
+    ]
+    request.write(body)
+    request.finish()
+
+
+def answer_unavailable(request: StreamingRequest) -> None:
+    """Answer 503: no token can be judged before the realm's keys are there."""
+    answer_error(
+        request,
+        503,
+        "temporarily_unavailable",
+        "the identity provider has not been reached yet, try again",
+        [(b"Retry-After", b"%d" % RETRY_AFTER)],
+    )

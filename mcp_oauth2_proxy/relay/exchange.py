@@ -1,0 +1,183 @@
+"""One request that has passed the gate: towards the upstream, and its answer back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.iweb import IResponse
+
+from mcp_oauth2_proxy.relay.answers import answer_error
+from mcp_oauth2_proxy.relay.client import Pair, RelayClient, abort_response, response_pairs
+from mcp_oauth2_proxy.relay.headers import returning
+from mcp_oauth2_proxy.relay.pump import RequestBody, ResponseBody
+from mcp_oauth2_proxy.wire.errors import BodyTooLarge, ResponseHeadTimeout
+from mcp_oauth2_proxy.wire.headers import RawHeaders
+from mcp_oauth2_proxy.wire.request import StreamingRequest
+
+#: Challenges: from the upstream's ``WWW-Authenticate`` values to this proxy's own value.
+Challenge = Callable[[Sequence[bytes]], bytes]
+#: What intermediaries (nginx and its kin) take as "do not buffer this answer".
+_UNBUFFERED = (b"X-Accel-Buffering", b"no")
+
+
+@frozen
+class Relay:
+    """What all exchanges share."""
+
+    client: RelayClient
+    clock: IReactorTime
+    #: Bytes, 0 for no limit.
+    max_body: int
+    #: The exchanges whose answers are event streams, while they are open.
+    streams: set[Exchange]
+
+
+class Exchange:
+    """The life of one relayed request. Whoever leaves first, the other side is let go at once."""
+
+    _log = Logger()
+
+    def __init__(self, relay: Relay, request: StreamingRequest, challenge: Challenge) -> None:
+        self._relay = relay
+        self._request = request
+        self._challenge = challenge
+        self._over = False
+        self._sent_at = 0.0
+        self._last_data = 0.0
+        self._pending: Deferred[IResponse] | None = None
+        self._upload: RequestBody | None = None
+        self._response: IResponse | None = None
+        self._body: ResponseBody | None = None
+
+    def start(self, url: bytes, headers: list[Pair]) -> None:
+        """Send the request to ``url`` with ``headers``; its body follows when the upstream takes it."""
+        request, limit = self._request, self._relay.max_body
+        if isinstance(request.length, int) and 0 < limit < request.length:
+            self._too_large()
+            return
+        request.notifyFinish().addErrback(self._client_left)
+        if request.length != 0:
+            self._upload = RequestBody(request, limit)
+        self._sent_at = self._relay.clock.seconds()
+        self._pending = self._relay.client.request(
+            request.method, url, headers=RawHeaders(headers), data=self._upload
+        )
+        self._pending.addCallbacks(self._answered, self._failed).addErrback(self._broken)
+
+    def idle_since(self) -> float | None:
+        """Return when a listening stream last brought an event; ``None`` for all other exchanges.
+
+        A listening stream is one that the client opened with GET: nobody waits for its end.
+        """
+        return self._last_data if self._request.method == b"GET" else None
+
+    def end(self) -> None:
+        """End an event stream cleanly: its client connects again, and may find another replica."""
+        response, body = self._response, self._body
+        if self._over or response is None or body is None:
+            return
+        self._finish()
+        body.finish()
+        abort_response(response)
+
+    def _answered(self, response: IResponse) -> None:
+        if self._over:  # the agent answered although the client's leave had cancelled the request
+            abort_response(response)
+            return
+        self._response = response
+        request = self._request
+        request.notes["upstream_time"] = self._relay.clock.seconds() - self._sent_at
+        pairs = returning(response_pairs(response))
+        if response.code in (401, 403):
+            pairs = self._with_challenge(pairs)
+        on_data = None
+        if is_event_stream(pairs):
+            pairs = [pair for pair in pairs if pair[0].lower() != b"x-accel-buffering"]
+            pairs.append(_UNBUFFERED)
+            self._relay.streams.add(self)
+            self._saw_data()
+            on_data = self._saw_data
+        request.setResponseCode(response.code, response.phrase)
+        request.responsePairs = pairs
+        self._body = ResponseBody(request, on_end=self._ended, on_data=on_data)
+        response.deliverBody(self._body)
+        if not self._over and not request.startedWriting:
+            # The client must see the head before the first event, however long that takes.
+            request.write(b"")
+
+    def _with_challenge(self, pairs: list[Pair]) -> list[Pair]:
+        theirs = [value for name, value in pairs if name.lower() == b"www-authenticate"]
+        kept = [pair for pair in pairs if pair[0].lower() != b"www-authenticate"]
+        return [*kept, (b"WWW-Authenticate", self._challenge(theirs))]
+
+    def _saw_data(self) -> None:
+        self._last_data = self._relay.clock.seconds()
+
+    def _ended(self, whole: bool) -> None:
+        self._finish()
+        if whole:
+            self._request.finish()
+        else:
+            # The last chunk would disguise a truncated answer as a whole one.
+            self._request.notes["reason"] = "upstream_truncated"
+            self._request.abort()
+
+    def _failed(self, failure: Failure) -> None:
+        if self._over:
+            return
+        self._finish()
+        request, upload = self._request, self._upload
+        if upload is not None and upload.failure is not None:
+            if upload.failure.check(BodyTooLarge):
+                self._too_large()
+            else:
+                request.notes["reason"] = "request_body_incomplete"
+                request.abort()
+        elif failure.check(ResponseHeadTimeout):
+            self._log.warn("the upstream did not answer in time", request_id=request.requestId)
+            answer_error(request, 504, "gateway_timeout", "the upstream did not answer in time")
+        else:
+            self._log.warn(
+                "no answer from the upstream",
+                request_id=request.requestId,
+                error=type(failure.value).__name__,
+                detail=failure.getErrorMessage(),
+            )
+            answer_error(request, 502, "bad_gateway", "the upstream could not be reached or broke off")
+
+    def _broken(self, failure: Failure) -> None:
+        self._log.failure("relaying failed", failure, request_id=self._request.requestId)
+        self._finish()
+        self._request.abort()
+
+    def _client_left(self, _: Failure) -> None:
+        if self._over:
+            return
+        self._finish()
+        if self._body is not None:
+            self._body.detach()
+        if self._response is not None:
+            abort_response(self._response)
+        elif self._pending is not None:
+            self._pending.cancel()
+
+    def _too_large(self) -> None:
+        limit = self._relay.max_body
+        answer_error(self._request, 413, "request_too_large", f"the body is larger than {limit} bytes")
+
+    def _finish(self) -> None:
+        self._over = True
+        self._relay.streams.discard(self)
+
+
+def is_event_stream(pairs: Sequence[Pair]) -> bool:
+    """Return whether an answer with these headers is a stream of server-sent events."""
+    for name, value in pairs:
+        if name.lower() == b"content-type":
+            return value.lower().startswith(b"text/event-stream")
+    return False

@@ -1,0 +1,186 @@
+"""Everything that is not OAuth: the gate, and behind it the upstream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import cast
+
+from attrs import frozen
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+
+from mcp_oauth2_proxy.config.cookies import cookie_prefix
+from mcp_oauth2_proxy.config.model import Config
+from mcp_oauth2_proxy.gate.challenge import carried_challenge, challenge, error_code, status
+from mcp_oauth2_proxy.gate.gate import Gate
+from mcp_oauth2_proxy.gate.keys import KeySet
+from mcp_oauth2_proxy.gate.model import Identity, Reason, Refusal
+from mcp_oauth2_proxy.gate.resource_id import metadata_url, resource_url
+from mcp_oauth2_proxy.keycloak.interfaces import IRealm
+from mcp_oauth2_proxy.ops.peers import TrustedProxies, peer_address
+from mcp_oauth2_proxy.relay.answers import answer_error, answer_unavailable
+from mcp_oauth2_proxy.relay.client import RelayClient
+from mcp_oauth2_proxy.relay.exchange import Exchange, Relay
+from mcp_oauth2_proxy.relay.headers import HeaderRules
+from mcp_oauth2_proxy.relay.target import BadTargetError, UpstreamTarget, split_target
+from mcp_oauth2_proxy.relay.values import Inbound
+from mcp_oauth2_proxy.wire.request import StreamingRequest
+
+#: Paths whose resource URL is remembered: a server has a handful, a scanner's others pass through.
+_REMEMBERED_PATHS = 256
+#: Seconds without an event after which a listening stream counts as idle while the proxy drains.
+QUIET = 1.0
+
+
+@frozen
+class _Destination:
+    """Where a request wants to go, and which resource its token must be for."""
+
+    path: bytes
+    query: bytes | None
+    resource: str
+
+
+class ProxyResource(Resource):
+    """The proxied MCP server. A request passes the gate before a byte of its body is read."""
+
+    isLeaf = True
+    _log = Logger()
+
+    def __init__(
+        self, config: Config, *, gate: Gate, realm: IRealm, client: RelayClient, clock: IReactorTime
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        auth, server = config.auth, config.server
+        self._base_url = auth.base_url
+        self._required_scopes = auth.required_scopes
+        self._gate = gate
+        self._realm = realm
+        self._clock = clock
+        self._trusted = TrustedProxies(server.trusted_proxies)
+        self._target = UpstreamTarget.from_url(config.upstream.url)
+        self._rules = HeaderRules(
+            config.headers.mutations,
+            host=self._target.host,
+            own_cookies=cookie_prefix(auth.base_url).encode("ascii"),
+        )
+        self._resource_url = lru_cache(maxsize=_REMEMBERED_PATHS)(self._name_resource)
+        self._streams: set[Exchange] = set()
+        self._relay = Relay(client=client, clock=clock, max_body=server.max_body_bytes, streams=self._streams)
+
+    def render(self, request: Request) -> int:
+        """Judge the request, and relay it or say why not."""
+        # Twisted types what it renders as its own Request; the wire makes them all of this kind.
+        self._admit(cast(StreamingRequest, request))
+        return NOT_DONE_YET
+
+    def end_idle_streams(self) -> None:
+        """End the listening event streams that have been quiet, each cleanly: the process is stopping."""
+        quiet_since = self._clock.seconds() - QUIET
+        for exchange in tuple(self._streams):
+            last = exchange.idle_since()
+            if last is not None and last <= quiet_since:
+                exchange.end()
+
+    def _name_resource(self, path: bytes) -> str:
+        return resource_url(self._base_url, path.decode("ascii"))
+
+    def _admit(self, request: StreamingRequest) -> None:
+        try:
+            path, query = split_target(request.target)
+        except BadTargetError as error:
+            answer_error(request, 400, "invalid_request", str(error))
+            return
+        keys = self._realm.keys
+        if keys is None:
+            answer_unavailable(request)
+            return
+        destination = _Destination(path, query, self._resource_url(path))
+        verdict = self._judge(request, destination, keys)
+        if isinstance(verdict, Refusal) and verdict.reason is Reason.UNKNOWN_KEY:
+            self._admit_after_refetch(request, destination, verdict)
+        else:
+            self._conclude(request, destination, verdict)
+
+    def _judge(
+        self, request: StreamingRequest, destination: _Destination, keys: KeySet
+    ) -> Identity | Refusal:
+        authorization = [value for name, value in request.rawHeaders if name.lower() == b"authorization"]
+        return self._gate.check(
+            authorization, resource=destination.resource, keys=keys, now=self._clock.seconds()
+        )
+
+    def _admit_after_refetch(
+        self, request: StreamingRequest, destination: _Destination, refusal: Refusal
+    ) -> None:
+        """Judge again once the realm has had the chance to bring the key; only this request waits."""
+        fetched = self._realm.keysFor(refusal.key_id)
+        request.notifyFinish().addErrback(lambda _: fetched.cancel())
+        fetched.addCallbacks(
+            lambda keys: self._conclude(request, destination, self._judge(request, destination, keys)),
+            lambda failure: self._no_keys(request, failure),
+        ).addErrback(self._broken, request)
+
+    def _no_keys(self, request: StreamingRequest, failure: Failure) -> None:
+        if not failure.check(CancelledError):  # else the client has left
+            answer_unavailable(request)
+
+    def _broken(self, failure: Failure, request: StreamingRequest) -> None:
+        self._log.failure("judging a request failed", failure, request_id=request.requestId)
+        request.abort()
+
+    def _conclude(
+        self, request: StreamingRequest, destination: _Destination, verdict: Identity | Refusal
+    ) -> None:
+        if isinstance(verdict, Refusal):
+            self._refuse(request, destination, verdict)
+            return
+        request.notes["subject"] = verdict.subject
+        request.notes["client"] = verdict.client
+        host = peer_address(request)
+        inbound = Inbound(
+            pairs=request.rawHeaders,
+            query=destination.query or b"",
+            peer=host.encode("latin-1"),
+            trusted=host in self._trusted,
+            secure=request.channel.isSecure(),
+            claims=verdict.claims,
+        )
+        exchange = Exchange(self._relay, request, lambda theirs: self._challenge(destination, theirs))
+        exchange.start(self._target.join(destination.path, destination.query), self._rules.outgoing(inbound))
+
+    def _refuse(self, request: StreamingRequest, destination: _Destination, refusal: Refusal) -> None:
+        log = self._log.debug if refusal.reason is Reason.MISSING else self._log.info
+        log(
+            "refused a token",
+            reason=refusal.reason.value,
+            detail=refusal.detail,
+            request_id=request.requestId,
+        )
+        request.notes["reason"] = refusal.reason.value
+        header = challenge(
+            refusal, metadata_url=self._metadata_url(destination), scopes=self._required_scopes
+        )
+        answer_error(
+            request,
+            status(refusal),
+            error_code(refusal) or "unauthorized",
+            refusal.description,
+            [(b"WWW-Authenticate", header.encode("ascii"))],
+        )
+
+    def _challenge(self, destination: _Destination, theirs: Sequence[bytes]) -> bytes:
+        """Return this proxy's challenge with what the upstream's own one meant carried over."""
+        return carried_challenge(
+            (value.decode("latin-1") for value in theirs),
+            metadata_url=self._metadata_url(destination),
+            scopes=self._required_scopes,
+        ).encode("ascii")
+
+    def _metadata_url(self, destination: _Destination) -> str:
+        return metadata_url(self._base_url, destination.path.decode("ascii"))

@@ -1,0 +1,1 @@
+"""Tests of the relay: header rules, targets, and the streaming of both bodies."""
