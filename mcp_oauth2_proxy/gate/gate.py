@@ -42,7 +42,7 @@ class _Verified:
 class Gate:
     """Judges requests, and remembers tokens whose signature it has already checked.
 
-    What is remembered is a token's SHA-256, never the token, until it expires or others need the room:
+    What is remembered is the header's SHA-256, never the token, until it expires or others need the room:
     the least recently used goes first. Expiry, signing key and audience are asked anew for each request,
     so that a key withdrawn from the realm ends its tokens at once. Refusals are not remembered: forged
     tokens would push out the good ones, and a refusal may be cured (a clock, a key) in the next second.
@@ -72,12 +72,12 @@ class Gate:
         ``now`` is seconds since the epoch. A refusal for :attr:`Reason.UNKNOWN_KEY` names the key that
         one refetch of the key set may bring.
         """
-        token = bearer_token(authorization)
-        if isinstance(token, Refusal):
-            return token
-        digest = sha256(token).digest()
+        digest = _digest(authorization)
         verified = self._recall(digest, keys, now)
         if verified is None:
+            token = bearer_token(authorization)
+            if isinstance(token, Refusal):
+                return token
             identity = judge(token.decode("ascii"), keys=keys, policy=self.policy, now=now)
             if isinstance(identity, Refusal):
                 return identity
@@ -112,6 +112,16 @@ class Gate:
 
     def _forget(self, digest: bytes) -> None:
         self._bytes -= self._verified.pop(digest).size
+
+
+def _digest(authorization: Sequence[bytes]) -> bytes:
+    """Return what the credentials are remembered by; what cannot be good has no digest of its own.
+
+    The header is hashed as it came, so that a remembered one need not be parsed again.
+    """
+    if len(authorization) != 1 or len(authorization[0]) > MAX_TOKEN_BYTES:
+        return b""
+    return sha256(authorization[0]).digest()
 
 
 def bearer_token(authorization: Sequence[bytes]) -> bytes | Refusal:
