@@ -38,9 +38,10 @@ class MemoryStore:
     def put(self, key: str, value: bytes, ttl: float) -> Deferred[None]:
         """See :class:`IStore`."""
         self._expire()
-        self._remove(key)
-        if not self._fits(key, value):
+        old = self._entries.get(key)
+        if not self._fits(key, value, instead_of=0 if old is None else _size(key, old[0])):
             return fail(StoreUnavailable(f"the memory store is full: {len(self._entries)} entries"))
+        self._remove(key)
         self._insert(key, value, ttl)
         return succeed(None)
 
@@ -73,8 +74,8 @@ class MemoryStore:
         self._expire()
         return len(self._entries)
 
-    def _fits(self, key: str, value: bytes) -> bool:
-        return self._bytes + _size(key, value) <= self._max_bytes
+    def _fits(self, key: str, value: bytes, *, instead_of: int = 0) -> bool:
+        return self._bytes - instead_of + _size(key, value) <= self._max_bytes
 
     def _insert(self, key: str, value: bytes, ttl: float) -> None:
         serial = next(self._serials)

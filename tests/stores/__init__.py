@@ -1,0 +1,1 @@
+"""What must be remembered: one contract for every store."""
