@@ -85,6 +85,8 @@ class Stage:
     def __init__(self, reactor: Any, narrator: Narrator) -> None:
         self._reactor = reactor
         self._narrator = narrator
+        #: Set once the user wants to stop: whatever fails from then on is no failure.
+        self.stopping = False
 
     async def run(self, once: bool) -> int:
         """Play the demo; return the exit code."""
@@ -95,10 +97,10 @@ class Stage:
                 self._narrator.heading("Everything worked.")
                 if not once:
                     await self._stay(url, proxy)
-        except asyncio.CancelledError:
-            self._narrator.heading("Stopped.")
-            return 0
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if self.stopping:
+                self._narrator.heading("Stopped.")
+                return 0
             self._narrator.heading(f"The demo failed: {explain(error)}")
             return 1
         return 0
@@ -130,7 +132,7 @@ class Stage:
                     async with self._proxy(directory, upstream, issuer, secret) as (url, proxy):
                         yield url, proxy
         finally:
-            await port.stopListening()
+            await self._stopped(port)
 
     @asynccontextmanager
     async def _proxy(
@@ -144,6 +146,13 @@ class Stage:
             self._narrator.detail(f"the proxy in front of it:                  {base_url}/mcp")
             await _until_ready(proxy, base_url)
             yield f"{base_url}/mcp", proxy
+
+    @staticmethod
+    async def _stopped(port: Any) -> None:
+        """Close a listening port: a Deferred of Twisted's, waited for in an asyncio task."""
+        stopping = port.stopListening()
+        if stopping is not None:
+            await stopping.asFuture(asyncio.get_running_loop())
 
     async def _stay(self, url: str, proxy: Child) -> None:
         """Show how to connect, then the proxy's log, until the demo is stopped."""
@@ -202,13 +211,11 @@ def run_stage(once: bool) -> int:
         def ended(done: asyncio.Task[int]) -> None:
             codes.append(0 if done.cancelled() else done.result())
             finished.callback(None)
-            if not stopping:
+            if not stage.stopping:
                 reactor.stop()
 
-        stopping: list[bool] = []
-
         def stop() -> Deferred[None]:
-            stopping.append(True)
+            stage.stopping = True
             task.cancel()
             return finished
 

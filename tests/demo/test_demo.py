@@ -46,7 +46,7 @@ class Demo(SynchronousTestCase):
             r"browser +GET   /realms/demo/protocol/openid-connect/auth\?\S+  ->  200",
             r"browser +POST  /realms/demo/login-actions/authenticate\S*  ->  302",
             r"proxy +POST  /realms/demo/protocol/openid-connect/token  ->  200",
-            r"browser +GET   /oauth/callback\?\S+  ->  200",
+            r"browser +GET   /oauth/callback\?\S+  ->  (200|30[23])",
             r"client +POST  /oauth/token  ->  200",
             r"client +POST  /mcp  ->  200",
             r"tools: whoami, count",

@@ -1,0 +1,35 @@
+"""The flow on the embedded identity provider."""
+
+from __future__ import annotations
+
+from tests.e2e import flow
+from tests.support.double import RunningDouble
+from tests.support.reactor import global_reactor
+
+
+class _OnTheDouble(flow.FlowCase):
+    """Serves a double of its own for each test."""
+
+    def setUp(self) -> None:
+        self.provider = RunningDouble(global_reactor())
+        self.addCleanup(self.provider.stop)
+        self.issuer = self.provider.issuer()
+
+    def rotate_keys(self) -> None:
+        self.provider.rotate_keys()
+
+
+class DoubleFlow(_OnTheDouble, flow.Flow):
+    """Logging in through the double."""
+
+
+class DoubleForeign(_OnTheDouble, flow.Foreign):
+    """The double's tokens that are not for this server."""
+
+
+class DoubleOutages(_OnTheDouble, flow.Outages):
+    """A double that is away, or another."""
+
+
+class DoubleMcpClient(_OnTheDouble, flow.McpClient):
+    """The official MCP client and the double."""

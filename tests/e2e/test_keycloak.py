@@ -1,0 +1,33 @@
+"""The flow on a real Keycloak."""
+
+from __future__ import annotations
+
+from tests.e2e import flow
+from tests.support.keycloak import real_keycloak
+
+
+class _OnKeycloak(flow.FlowCase):
+    """Uses the Keycloak that all tests of this process share."""
+
+    def setUp(self) -> None:
+        self.provider = real_keycloak()
+        self.issuer = self.provider.issuer()
+
+    def rotate_keys(self) -> None:
+        self.provider.rotate_keys()
+
+
+class KeycloakFlow(_OnKeycloak, flow.Flow):
+    """Logging in through a real Keycloak."""
+
+
+class KeycloakForeign(_OnKeycloak, flow.Foreign):
+    """Real Keycloak tokens that are not for this server."""
+
+
+class KeycloakOutages(_OnKeycloak, flow.Outages):
+    """A real Keycloak that is away, or another."""
+
+
+class KeycloakMcpClient(_OnKeycloak, flow.McpClient):
+    """The official MCP client and a real Keycloak."""
