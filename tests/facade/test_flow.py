@@ -370,6 +370,8 @@ class Callback(SynchronousTestCase):
         self.assertEqual(set(response.answer), {"code", "state", "iss"})
         self.assertEqual((response.answer["state"], response.answer["iss"]), ("the-client-state", BASE))
         self.assertNotIn("kc-code", response.location)
+        self.assertEqual(response.header("Cache-Control"), "no-store")
+        self.assertEqual(response.header("Referrer-Policy"), "no-referrer")
         self.assertEqual(len(cookies - set(self.browser.cookies)), 1)
 
     def test_a_foreign_browser_burns_nothing(self) -> None:
