@@ -90,7 +90,7 @@ class FacadeResource(Resource):
     _log = Logger()
 
     def __init__(self, facade: Facade) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.facade = facade
 
     def getChild(self, path: bytes, request: Request) -> IResource:
@@ -213,7 +213,7 @@ class OAuthNotFound(Resource):
     """A JSON 404 for what is not named among the facade's URLs: never 401, never the upstream."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
 
     def getChild(self, path: bytes, request: Request) -> IResource:
         """Everything below is not found either."""
