@@ -29,7 +29,7 @@ class Readyz(Resource):
     isLeaf = True
 
     def __init__(self, probes: Sequence[Probe]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._probes = tuple(probes)
 
     def render_GET(self, request: IRequest) -> bytes:

@@ -55,7 +55,7 @@ class ProxyResource(Resource):
     def __init__(
         self, config: Config, *, gate: Gate, realm: IRealm, client: RelayClient, clock: IReactorTime
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         auth, server = config.auth, config.server
         self._base_url = auth.base_url
         self._required_scopes = auth.required_scopes

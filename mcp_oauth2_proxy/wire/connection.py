@@ -60,6 +60,8 @@ class ClientConnection(Protocol):
         self.heard = False
         #: Whether the connection has carried a request before the present one.
         self.reused = False
+        #: Whether the answer says that another request may follow on this connection.
+        self._persistent = False
 
     def send(self, method: bytes, head: bytes, body: IBodyProducer | None) -> Deferred[WireResponse]:
         """Send one request; the Deferred fires with the answer's head and fails with a WireError.
@@ -186,6 +188,7 @@ class ClientConnection(Protocol):
         )
         # llhttp cannot know that this answer has no body.
         self._answered = self._method == b"HEAD"
+        self._persistent = self._parser.should_keep_alive()
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
@@ -201,6 +204,8 @@ class ClientConnection(Protocol):
             self._expect_head()
         else:
             self._answered = True
+            # llhttp knows it only within this call.
+            self._persistent = self._parser.should_keep_alive()
 
     # What follows from it.
 
@@ -242,7 +247,7 @@ class ClientConnection(Protocol):
         if response is None:
             self._fail(MalformedResponse("the upstream's answer has no head"))
             return
-        usable = self._error is None and self._producer is None and self._parser.should_keep_alive()
+        usable = self._error is None and self._producer is None and self._persistent
         if self._method == b"HEAD":
             self._parser = httptools.HttpResponseParser(self)
         self._hand_over_if_waiting()

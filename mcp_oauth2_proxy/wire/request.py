@@ -79,8 +79,8 @@ class StreamingRequest(server.Request):
     def requestHeaders(self, headers: Headers) -> None:
         self._headers = None
 
-    @property  # type: ignore[override]
-    def args(self) -> dict[bytes, list[bytes]]:
+    @property
+    def args(self) -> dict[bytes, list[bytes]]:  # type: ignore[override]
         """The query's fields. A form in the body is never parsed here."""
         if self._arguments is None:
             try:

@@ -22,7 +22,7 @@ class WireResponse:
     Whoever gets a response must either take its body or abort it: until then its connection waits.
     """
 
-    previousResponse = None
+    previousResponse: IResponse | None = None
     request = None
 
     def __init__(
@@ -61,7 +61,7 @@ class WireResponse:
 
     def setPreviousResponse(self, response: IResponse) -> None:
         """See :class:`IResponse`."""
-        self.previousResponse = response  # type: ignore[assignment]
+        self.previousResponse = response
 
     @property
     def wants_data(self) -> bool:
@@ -76,7 +76,7 @@ class WireResponse:
         if self._reader is not None:
             raise RuntimeError("the body of this response has been delivered already")
         self._reader = protocol
-        protocol.makeConnection(self)
+        protocol.makeConnection(self)  # type: ignore[arg-type]
         self._flush()
         self._changed()
 

@@ -1,0 +1,245 @@
+"""What a setting may hold: how it is read, what is said when it cannot be, and its JSON Schema."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from attrs import frozen
+
+from mcp_oauth2_proxy.config.durations import PATTERN as DURATION_PATTERN
+from mcp_oauth2_proxy.config.durations import format_duration, parse_duration
+from mcp_oauth2_proxy.config.model import Secret
+
+#: Shortest sealing key in characters: 32 random ones hold more than 128 bits in any usual alphabet.
+MIN_SEALING_KEY = 32
+
+
+@frozen
+class Kind:
+    """``read`` takes what YAML or the environment gave and raises ``ValueError`` saying what is wrong.
+
+    The message follows the field's name: "is not a duration; expected for example 30s".
+    """
+
+    name: str
+    read: Callable[[object], Any]
+    schema: Mapping[str, Any]
+    show: Callable[[Any], str] = str
+    is_list: bool = False
+    is_secret: bool = False
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"is {_name_of(value)}; expected text")  # noqa: TRY004 (it becomes a line for the operator)
+    text = str(value).strip()
+    if not text:
+        raise ValueError("is empty")
+    if any(ord(character) < 32 for character in text):
+        raise ValueError("has a control character")
+    return text
+
+
+def _name_of(value: object) -> str:
+    if value is None:
+        return "empty"
+    names = {bool: "a truth value", list: "a list", dict: "a mapping"}
+    return names.get(type(value), "of another type")
+
+
+def _url(value: object) -> str:
+    text = _text(value)
+    expected = "expected an absolute URL such as https://host/path"
+    if not text.isascii() or " " in text or "\\" in text:
+        raise ValueError(f"{text!r} is not a URL; {expected}")
+    try:
+        split = urlsplit(text)
+        _ = split.port
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not a URL ({error}); {expected}") from None
+    if split.scheme not in ("http", "https") or not split.hostname:
+        raise ValueError(f"{text!r} is not an absolute http or https URL; {expected}")
+    if "@" in split.netloc:
+        raise ValueError(f"must not carry a user name or password; {expected}")
+    if "?" in text or "#" in text:
+        raise ValueError(f"{text!r} has a query or fragment; {expected}")
+    return text.rstrip("/")
+
+
+def _origin_path(value: object) -> str:
+    """The upstream's URL keeps its trailing slash: it decides how paths are joined."""
+    text = _text(value)
+    return text if _url(text) and text.endswith("/") and urlsplit(text).path != "/" else _url(text)
+
+
+def _duration(value: object) -> float:
+    text = _text(value)
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} {error}") from None
+
+
+_SIZE = re.compile(r"(\d{1,15})\s*(|b|kib|mib|gib)", re.IGNORECASE)
+_SIZE_UNITS = {"": 1, "b": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
+
+
+def _size(value: object) -> int:
+    text = _text(value)
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a size; expected bytes, or for example 64KiB or 4MiB")
+    return int(match[1]) * _SIZE_UNITS[match[2].lower()]
+
+
+def _count(value: object) -> int:
+    text = _text(value)
+    if not re.fullmatch(r"\d{1,9}", text) or int(text) == 0:
+        raise ValueError(f"{text!r} is not a number from 1")
+    return int(text)
+
+
+def _flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    words = {
+        "true": True,
+        "yes": True,
+        "on": True,
+        "1": True,
+        "false": False,
+        "no": False,
+        "off": False,
+        "0": False,
+    }
+    text = _text(value).lower()
+    if text not in words:
+        raise ValueError(f"{text!r} is not a truth value; expected true or false")
+    return words[text]
+
+
+def _listen_address(value: object) -> str:
+    text = _text(value)
+    host, colon, port = text.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    valid = colon == ":" and port.isdecimal() and port.isascii() and int(port) <= 65535
+    if valid and host:
+        try:
+            valid = (ipaddress.ip_address(bare).version == 6) == host.startswith("[")
+        except ValueError:
+            valid = False
+    if not valid:
+        raise ValueError(f"{text!r} is not a listen address; expected :8080, 127.0.0.1:8080 or [::1]:8080")
+    return text
+
+
+def _network(value: object) -> str:
+    text = _text(value)
+    try:
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is not an address or CIDR network; expected for example 10.0.0.0/8"
+        ) from None
+
+
+_SCOPE = re.compile(r"[!#-\[\]-~]+")
+
+
+def _scope(value: object) -> str:
+    text = _text(value)
+    if _SCOPE.fullmatch(text) is None:
+        raise ValueError(f"{text!r} is not a scope; expected one word without quotes or backslashes")
+    return text
+
+
+def _readable_file(value: object) -> str:
+    text = _text(value)
+    try:
+        with Path(text).open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise ValueError(f"{text!r} cannot be read: {error.strerror}") from None
+    return text
+
+
+def _store_url(value: object) -> str:
+    text = _text(value)
+    if text != "memory://":
+        scheme = text.partition(":")[0]
+        raise ValueError(f"{scheme!r} is not a store that is built in; expected memory://")
+    return text
+
+
+def _secret(value: object) -> Secret:
+    return Secret(_text(value))
+
+
+def _sealing_key(value: object) -> Secret:
+    text = _text(value)
+    if len(text) < MIN_SEALING_KEY:
+        raise ValueError(f"is too short; expected {MIN_SEALING_KEY} random characters or more")
+    return Secret(text)
+
+
+TEXT = Kind("text", _text, {"type": "string", "minLength": 1})
+URL = Kind("URL", _url, {"type": "string", "pattern": "^(https?://|\\$\\{)"})
+UPSTREAM_URL = Kind("URL", _origin_path, URL.schema)
+DURATION = Kind(
+    "duration",
+    _duration,
+    {"type": ["string", "integer"], "pattern": DURATION_PATTERN, "maximum": 0},
+    format_duration,
+)
+SIZE = Kind(
+    "size",
+    _size,
+    {"type": ["integer", "string"], "minimum": 0, "pattern": "^\\d+\\s*([bB]|[kKmMgG][iI][bB])?$"},
+)
+COUNT = Kind("number", _count, {"type": "integer", "minimum": 1})
+FLAG = Kind("true or false", _flag, {"type": "boolean"}, lambda value: "true" if value else "false")
+LISTEN_ADDRESS = Kind("address", _listen_address, {"type": "string", "pattern": ":\\d+$"})
+NETWORK = Kind("network", _network, {"type": "string"})
+SCOPE = Kind("scope", _scope, {"type": "string", "pattern": "^[!#-\\[\\]-~]+$"})
+FILE = Kind("file", _readable_file, {"type": "string", "minLength": 1})
+STORE_URL = Kind("store URL", _store_url, {"const": "memory://"})
+SECRET = Kind("secret", _secret, {"type": "string", "minLength": 1}, lambda _: "***", is_secret=True)
+SEALING_KEY = Kind(
+    "secret", _sealing_key, {"type": "string", "minLength": MIN_SEALING_KEY}, lambda _: "***", is_secret=True
+)
+
+
+def list_of(kind: Kind) -> Kind:
+    """Return the kind of a list; a single value stands for a list of one."""
+
+    def read(value: object) -> tuple[Any, ...]:
+        items = value if isinstance(value, list) else [] if value is None else [value]
+        return tuple(kind.read(item) for item in items)
+
+    def show(values: tuple[Any, ...]) -> str:
+        return "[" + ", ".join(kind.show(value) for value in values) + "]"
+
+    schema = {"type": "array", "items": kind.schema}
+    return Kind(f"list of {kind.name}s", read, schema, show, is_list=True, is_secret=kind.is_secret)
+
+
+def one_of(words: tuple[str, ...], make: Callable[[str], Any] = str) -> Kind:
+    """Return the kind of an enumeration; letter case does not matter."""
+    by_lower = {word.lower(): word for word in words}
+
+    def read(value: object) -> Any:
+        text = _text(value)
+        if text.lower() not in by_lower:
+            raise ValueError(f"{text!r} is not accepted; expected {', '.join(words)}")
+        return make(by_lower[text.lower()])
+
+    def show(value: Any) -> str:
+        return str(value.value) if isinstance(value, Enum) else str(value)
+
+    return Kind(" / ".join(words), read, {"enum": list(words)}, show)

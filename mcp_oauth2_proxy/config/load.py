@@ -1,0 +1,114 @@
+"""From file, environment and flags to one validated :class:`Config`, or to every mistake at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from mcp_oauth2_proxy.config.environment import CONFIG_PATH, read_environment
+from mcp_oauth2_proxy.config.fields import BY_PATH, FIELDS, SECTIONS, Field
+from mcp_oauth2_proxy.config.model import Config
+from mcp_oauth2_proxy.config.problems import ConfigError, Problem
+from mcp_oauth2_proxy.config.yamlfile import MAX_FILE, Raw, read_yaml
+
+#: Read where no path is given; that it is not there is then no mistake.
+DEFAULT_PATH = "config.yaml"
+
+
+@frozen
+class Loaded:
+    """The configuration, and by field path where each value came from."""
+
+    config: Config
+    sources: Mapping[str, str]
+
+
+def load_config(
+    path: str | None, environ: Mapping[str, str], overrides: Mapping[str, str] | None = None
+) -> Loaded:
+    """Return the configuration: flags before environment before file before defaults.
+
+    ``path`` is the file, ``None`` where nobody named one. ``overrides`` are command-line flags by
+    field path.
+
+    :raises ConfigError: with all mistakes.
+    """
+    problems: list[Problem] = []
+    raw: dict[str, Raw] = {}
+    named = path or environ.get(CONFIG_PATH)
+    text = _read(named or DEFAULT_PATH, required=named is not None)
+    if text is not None:
+        from_file, mistakes = read_yaml(text, named or DEFAULT_PATH, environ)
+        raw.update(from_file)
+        problems += mistakes
+    from_environment, mistakes = read_environment(environ)
+    raw.update(from_environment)
+    problems += mistakes
+    for field_path, value in (overrides or {}).items():
+        raw[field_path] = Raw(value, "--" + field_path.replace(".", "-"))
+    values = _parse(raw, problems)
+    if problems:
+        raise ConfigError(problems)
+    sources = {field.path: raw[field.path].source if field.path in raw else "default" for field in FIELDS}
+    return Loaded(_build(values), sources)
+
+
+def _read(path: str, *, required: bool) -> bytes | None:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(MAX_FILE + 1)
+    except FileNotFoundError:
+        if not required:
+            return None
+        raise ConfigError([Problem(path, "is not there; expected a configuration file")]) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError([Problem(repr(path), f"cannot be read: {reason}")]) from None
+
+
+def _parse(raw: Mapping[str, Raw], problems: list[Problem]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    mentioned = {problem.path for problem in problems}
+    for field in FIELDS:
+        said = raw.get(field.path)
+        if said is None or said.value is None:
+            if field.required and field.path not in mentioned:
+                problems.append(Problem(field.path, f"is required; set it, or {field.environment}"))
+            continue
+        try:
+            value = _from_file(field, said.value) if said.file else said.value
+            values[field.path] = field.kind.read(value)
+        except ValueError as error:
+            problems.append(Problem(field.path + ("File" if said.file else ""), str(error), said.source))
+    return values
+
+
+def _from_file(field: Field, path: object) -> Any:
+    """Return a secret from its file, without the line break that editors and ``kubectl`` leave at its end."""
+    if not isinstance(path, str) or not path:
+        raise ValueError("is not the path of a file")
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path!r} is not UTF-8 text") from None
+    except OSError as error:
+        raise ValueError(f"{path!r} cannot be read: {error.strerror}") from None
+    if not text.strip():
+        raise ValueError(f"{path!r} is empty")
+    if field.kind.is_list:
+        return [line.strip() for line in text.splitlines() if line.strip()]
+    return text.rstrip("\r\n")
+
+
+def _build(values: Mapping[str, Any]) -> Config:
+    sections: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    for path, value in values.items():
+        field = BY_PATH[path]
+        sections[field.section][field.attribute] = value
+    auth = sections["auth"]
+    if not auth.get("authorization_servers"):
+        auth["authorization_servers"] = (auth["base_url"],)
+    return Config(**{section: model(**sections[section]) for section, model in SECTIONS.items()})

@@ -1,0 +1,209 @@
+"""The running proxy: collaborators are made here, once, and handed their reactor, clock and randomness."""
+
+from __future__ import annotations
+
+import random
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from mcp_oauth2_proxy.app import build_root
+from mcp_oauth2_proxy.config.model import Config
+from mcp_oauth2_proxy.facade.facade import Facade
+from mcp_oauth2_proxy.facade.sealing import Sealer
+from mcp_oauth2_proxy.gate.gate import Gate
+from mcp_oauth2_proxy.gate.policy import Policy
+from mcp_oauth2_proxy.keycloak.agent import keycloak_http
+from mcp_oauth2_proxy.keycloak.realm import Realm
+from mcp_oauth2_proxy.ops.access import AccessLog
+from mcp_oauth2_proxy.ops.health import Healthz, Readyz
+from mcp_oauth2_proxy.ops.logs import configure_logging
+from mcp_oauth2_proxy.relay.client import RelayClient
+from mcp_oauth2_proxy.relay.proxy import ProxyResource
+from mcp_oauth2_proxy.stores.open import open_store
+from mcp_oauth2_proxy.wire.agent import WireAgent
+from mcp_oauth2_proxy.wire.limits import Limits
+from mcp_oauth2_proxy.wire.site import WireSite
+
+#: Seconds between two looks at whether the last request has finished, while draining.
+DRAIN_POLL = 0.05
+#: Connections the kernel holds for us before they are accepted: a burst of clients is not turned away.
+BACKLOG = 1024
+
+
+def listen_on(address: str, *, has_ipv6: bool) -> tuple[str, int]:
+    """Return the interface and port that ``server.listenAddress`` means.
+
+    ``:8080`` is every interface: ``::``, which takes IPv4 too, where the machine has IPv6.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    return host or ("::" if has_ipv6 else "0.0.0.0"), int(port)  # noqa: S104 (it is what ":8080" asks for)
+
+
+def machine_has_ipv6() -> bool:
+    """Return whether an IPv6 socket can be bound here: containers often come without."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+class ProxyService(Service):
+    """One proxy, from its listening socket to its upstream connections.
+
+    ``on_fatal`` is called, once, with a readable line when the proxy cannot do its work at all: the
+    port is taken, or the realm is not the one that the configuration names.
+    """
+
+    _log = Logger()
+
+    def __init__(self, config: Config, reactor: Any, *, on_fatal: Callable[[str], None]) -> None:
+        self._config = config
+        self._reactor = reactor
+        self._on_fatal = on_fatal
+        self._draining = False
+        self._port: IListeningPort | None = None
+        auth, server, upstream = config.auth, config.server, config.upstream
+        self._realm = Realm(
+            auth,
+            http=keycloak_http(reactor, auth.ca_file),
+            clock=reactor,
+            random=random.SystemRandom(),
+            on_fatal=self._fatal,
+        )
+        self._agent = WireAgent(
+            reactor,
+            connect_timeout=upstream.connect_timeout,
+            response_header_timeout=upstream.response_header_timeout,
+            idle_timeout=upstream.idle_timeout,
+        )
+        self._relay = ProxyResource(
+            config,
+            gate=Gate(Policy.from_config(config)),
+            realm=self._realm,
+            client=RelayClient(self._agent),
+            clock=reactor,
+        )
+        facade = Facade(
+            config,
+            realm=self._realm,
+            store=open_store(config.store.url, reactor),
+            sealer=Sealer.from_config(auth, reactor.seconds),
+            clock=reactor,
+        )
+        root = build_root(
+            auth.base_url,
+            facade=facade,
+            relay=self._relay,
+            healthz=Healthz(),
+            readyz=Readyz([self._unready, self._realm.unready]),
+        )
+        self.site = WireSite(
+            root,
+            reactor=reactor,
+            limits=Limits(
+                max_header_bytes=server.max_header_bytes,
+                max_header_lines=server.max_header_lines,
+                read_timeout=server.read_timeout,
+                write_timeout=server.write_timeout,
+                idle_timeout=server.idle_timeout,
+            ),
+            on_done=AccessLog(),
+        )
+
+    def startService(self) -> None:
+        """Listen, and begin to look for the realm; neither waits for the other."""
+        super().startService()
+        interface, port = listen_on(self._config.server.listen_address, has_ipv6=machine_has_ipv6())
+        try:
+            self._port = self._reactor.listenTCP(port, self.site, backlog=BACKLOG, interface=interface)
+        except CannotListenError as error:
+            address = self._config.server.listen_address
+            self._fatal(f"server.listenAddress: cannot listen on {address}: {error.socketError}")
+            return
+        host: Any = self._port.getHost()
+        self._log.info(
+            "listening on {interface} port {port}, for {base_url} in front of {upstream}",
+            interface=host.host,
+            port=host.port,
+            base_url=self._config.auth.base_url,
+            upstream=self._config.upstream.url,
+        )
+        self._realm.startService()
+
+    def stopService(self) -> Deferred[None]:
+        """Drain: take no more connections, let requests finish for ``server.shutdownGrace``, then cut.
+
+        Event streams never finish by themselves: those with nothing under way end at once and cleanly,
+        so that their clients come back to another replica.
+        """
+        super().stopService()
+        return ensureDeferred(self._drain())
+
+    async def _drain(self) -> None:
+        self._draining = True
+        grace = self._config.server.shutdown_grace
+        self._log.info(
+            "stopping: {requests} requests have {grace} s to finish",
+            requests=self.site.active_requests,
+            grace=grace,
+        )
+        if self._port is not None:
+            await maybeDeferred(self._port.stopListening)
+        self.site.drain()
+        self._relay.end_idle_streams()
+        deadline = self._reactor.seconds() + grace
+        while self.site.active_requests and self._reactor.seconds() < deadline:
+            await deferLater(self._reactor, DRAIN_POLL)
+            self._relay.end_idle_streams()
+        if self.site.active_requests:
+            self._log.warn("cutting {requests} requests", requests=self.site.active_requests)
+        self.site.abort_all()
+        if self._realm.running:
+            self._realm.stopService()
+        self._agent.closeIdle()
+        self._log.info("stopped")
+
+    def _unready(self) -> str | None:
+        return "draining: the process is stopping" if self._draining else None
+
+    def _fatal(self, message: str) -> None:
+        self._log.critical("{message}", message=message)
+        self._on_fatal(message)
+
+
+def run(config: Config) -> int:
+    """Run the proxy on uvloop until a signal ends it; return the process's exit code.
+
+    0 after SIGTERM or SIGINT, 2 where the configuration turned out to be wrong once it met the world.
+    """
+    # The reactor must be chosen before anything imports it, and only by the process that owns it.
+    import uvloop  # noqa: PLC0415
+    from twisted.internet import asyncioreactor  # noqa: PLC0415
+
+    asyncioreactor.install(uvloop.new_event_loop())
+    from twisted.internet import reactor  # noqa: PLC0415
+
+    configure_logging(config.log.level, config.log.format, sys.stdout)
+    fatal: list[str] = []
+
+    def stop(message: str) -> None:
+        fatal.append(message)
+        reactor.callWhenRunning(reactor.stop)
+
+    service = ProxyService(config, reactor, on_fatal=stop)
+    reactor.callWhenRunning(service.startService)
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.run()
+    return 2 if fatal else 0
