@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -117,9 +117,10 @@ class Program:
                     stream.close()
 
 
-def wait_until(condition: object, what: str, timeout: float, program: Program | None = None) -> None:
+def wait_until(
+    condition: Callable[[], bool], what: str, timeout: float, program: Program | None = None
+) -> None:
     """Ask ``condition()`` every 50 ms until it is true; fails after ``timeout`` seconds, naming ``what``."""
-    assert callable(condition)
     deadline = time.monotonic() + timeout
     ticks = threading.Event()
     while not condition():
