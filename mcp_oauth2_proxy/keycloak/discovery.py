@@ -9,16 +9,18 @@ from urllib.parse import urlsplit
 from mcp_oauth2_proxy.keycloak.interfaces import KeycloakUnavailable, ProviderMetadata
 
 WELL_KNOWN = "/.well-known/openid-configuration"
+#: Longest issuer, in characters, that a message shows.
+MAX_ISSUER = 300
 
 
 class IssuerMismatch(Exception):
     """The document is of another issuer than the one configured: nothing will work until one changes."""
 
-    def __init__(self, *, configured: str, found: object, url: str) -> None:
+    def __init__(self, *, configured: str, found: str, url: str) -> None:
         super().__init__(
-            f"auth.issuerUrl is {configured} but the discovery document at {url} says its issuer is "
-            f"{found!r}; make them equal, byte for byte (set auth.issuerUrl to what tokens carry as iss, and "
-            "auth.discoveryUrl where the realm is reached by another URL)"
+            f"auth.issuerUrl is {configured!r} but the discovery document at {url} says its issuer is "
+            f"{found[:MAX_ISSUER]!r}; make them equal, byte for byte (set auth.issuerUrl to what tokens "
+            "carry as iss, and auth.discoveryUrl where the realm is reached by another URL)"
         )
 
 
@@ -32,9 +34,12 @@ def parse_discovery(document: Mapping[str, Any], *, issuer: str, url: str) -> Pr
     """Return what the proxy needs of the document.
 
     :raises IssuerMismatch: the issuer differs from ``issuer``, byte for byte.
-    :raises KeycloakUnavailable: a required endpoint is missing or no absolute http(s) URL.
+    :raises KeycloakUnavailable: the document is no discovery document (an ingress may answer before
+        Keycloak does), or a required endpoint is missing or no absolute http(s) URL.
     """
     found = document.get("issuer")
+    if not isinstance(found, str) or not found:
+        raise KeycloakUnavailable(f"the discovery document at {url} names no issuer")
     if found != issuer:
         raise IssuerMismatch(configured=issuer, found=found, url=url)
     scopes = document.get("scopes_supported")

@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 from attrs import field, frozen
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseDone, ResponseFailed
+from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
@@ -38,28 +38,32 @@ class Answer:
 
 
 class _Collector(Protocol):
-    """Gathers a body up to a bound; more than that ends the exchange."""
+    """Gathers a body up to a bound; more than that, or a cancelled exchange, ends the connection."""
 
-    def __init__(self, finished: Deferred[bytes]) -> None:
-        self._finished = finished
+    def __init__(self) -> None:
         self._chunks: list[bytes] = []
         self._size = 0
+        self.finished: Deferred[bytes] = Deferred(lambda _: self._disconnect())
 
     def dataReceived(self, data: bytes) -> None:
         self._size += len(data)
-        self._chunks.append(data)
-        if self._size > MAX_BODY:
-            self._end(Failure(KeycloakUnavailable(f"the answer is larger than {MAX_BODY} bytes")))
-            if self.transport is not None:
-                self.transport.loseConnection()
+        if self._size <= MAX_BODY:
+            self._chunks.append(data)
+        elif not self.finished.called:
+            self.finished.errback(KeycloakUnavailable(f"the answer is larger than {MAX_BODY} bytes"))
+            self._disconnect()
 
     def connectionLost(self, reason: Failure = Failure(ResponseDone())) -> None:  # noqa: B008 (Twisted's own default)
-        self._end(b"".join(self._chunks) if reason.check(ResponseDone, PotentialDataLoss) else reason)
+        if self.finished.called:
+            return
+        if reason.check(ResponseDone, PotentialDataLoss):
+            self.finished.callback(b"".join(self._chunks))
+        else:
+            self.finished.errback(reason)
 
-    def _end(self, result: bytes | Failure) -> None:
-        finished, self._finished = self._finished, Deferred()
-        if not finished.called:
-            finished.callback(result) if isinstance(result, bytes) else finished.errback(result)
+    def _disconnect(self) -> None:
+        if self.transport is not None:
+            self.transport.loseConnection()
 
 
 class KeycloakHTTP:
@@ -68,6 +72,7 @@ class KeycloakHTTP:
     def __init__(self, client: HTTPClient, clock: IReactorTime) -> None:
         self._client = client
         self._clock = clock
+        self._under_way: set[Deferred[tuple[int, bytes]]] = set()
 
     async def get(self, url: str) -> Answer:
         """Fetch a JSON document.
@@ -80,21 +85,28 @@ class KeycloakHTTP:
         """Post a form; raises as :meth:`get`."""
         return await self._ask("POST", url, data=dict(form))
 
+    def cancel(self) -> None:
+        """End every exchange under way: its caller sees a cancellation."""
+        for exchange in tuple(self._under_way):
+            exchange.cancel()
+
     async def _ask(self, method: str, url: str, **options: Any) -> Answer:
         where = f"{method} {_without_query(url)}"
         exchange: Deferred[tuple[int, bytes]] = Deferred.fromCoroutine(self._exchange(method, url, options))
         timer: IDelayedCall = self._clock.callLater(TIMEOUT, exchange.cancel)
+        self._under_way.add(exchange)
         try:
             status, body = await exchange
-        except CancelledError:
-            if timer.active():
-                raise
-            raise KeycloakUnavailable(f"{where}: no answer within {TIMEOUT:g} s") from None
         except KeycloakUnavailable as error:
             raise KeycloakUnavailable(f"{where}: {error}") from None
         except Exception as error:
+            if not timer.active():
+                raise KeycloakUnavailable(f"{where}: no answer within {TIMEOUT:g} s") from None
+            if _is_cancellation(error):
+                raise CancelledError from None
             raise KeycloakUnavailable(f"{where}: {_readable(error)}") from error
         finally:
+            self._under_way.discard(exchange)
             if timer.active():
                 timer.cancel()
         return Answer(status, _json_object(body, where, status))
@@ -108,9 +120,9 @@ class KeycloakHTTP:
             unbuffered=True,
             **options,
         )
-        finished: Deferred[bytes] = Deferred()
-        response.deliverBody(_Collector(finished))
-        return response.code, await finished
+        collector = _Collector()
+        response.deliverBody(collector)
+        return response.code, await collector.finished
 
 
 def _json_object(body: bytes, where: str, status: int) -> Mapping[str, Any]:
@@ -123,15 +135,27 @@ def _json_object(body: bytes, where: str, status: int) -> Mapping[str, Any]:
     return document
 
 
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return what an error of Twisted's HTTP client wraps; of a TLS failure the first is the telling one."""
+    return [reason.value for reason in getattr(error, "reasons", ())]
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    return isinstance(error, CancelledError | ConnectingCancelledError) or any(
+        map(_is_cancellation, _causes(error))
+    )
+
+
 def _readable(error: BaseException) -> str:
-    """Return the cause in words; Twisted wraps the interesting one."""
-    if isinstance(error, ResponseFailed) and error.reasons:
-        return _readable(error.reasons[0].value)
+    """Return the cause in words, in one bounded line."""
+    causes = _causes(error)
+    if causes:
+        return _readable(causes[0])
     if isinstance(error, DNSLookupError):
         return "the host name cannot be resolved"
     if isinstance(error, ConnectError):
         return f"cannot connect ({error.args[0] if error.args else type(error).__name__})"
-    return f"{type(error).__name__}: {error}"[:300]
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def _without_query(url: str) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import Any
 
 from mcp_oauth2_proxy.gate.keys import KeySet
 from mcp_oauth2_proxy.gate.model import Refusal
-from mcp_oauth2_proxy.gate.rules import LEEWAY, audiences, verify
+from mcp_oauth2_proxy.gate.rules import LEEWAY, audiences, is_time, verify
 from mcp_oauth2_proxy.keycloak.interfaces import KeycloakRefused
 
 
@@ -32,10 +32,10 @@ def validate_id_token(
         (client_id in audiences(claims), "aud does not name this client"),
         (claims.get("azp", client_id) == client_id, "azp is another client"),
         (claims.get("typ", "ID") == "ID", "typ is not ID"),
-        (_is_time(expiry) and now < expiry + LEEWAY, "exp has passed"),
-        (_is_time(issued) and issued <= now + LEEWAY, "iat is in the future"),
+        (is_time(expiry) and now < expiry + LEEWAY, "exp has passed"),
+        (is_time(issued) and issued <= now + LEEWAY, "iat is in the future"),
         (
-            isinstance(sent_nonce, str) and hmac.compare_digest(sent_nonce.encode(), nonce.encode()),
+            isinstance(sent_nonce, str) and hmac.compare_digest(_bytes(sent_nonce), _bytes(nonce)),
             "nonce is not the one of this login",
         ),
         (isinstance(claims.get("sub"), str) and claims["sub"] != "", "sub is missing"),
@@ -46,5 +46,6 @@ def validate_id_token(
     return claims
 
 
-def _is_time(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _bytes(text: str) -> bytes:
+    """Return ``text`` for a comparison; JSON can hold lone surrogates, which have no plain UTF-8."""
+    return text.encode("utf-8", "surrogatepass")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from mcp_oauth2_proxy.gate.keys import KeySet
 from mcp_oauth2_proxy.keycloak.interfaces import KeycloakUnavailable
@@ -84,8 +85,10 @@ class Keyring:
     def _waiting_no_more(self, waiter: Deferred[None]) -> None:
         self._waiting.remove(waiter)
 
-    def _fetched(self, _result: object) -> None:
+    def _fetched(self, result: object) -> None:
         self._fetching = None
+        if isinstance(result, Failure) and not result.check(CancelledError):
+            self._log.failure("refreshing the realm's keys failed", result)
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
             waiter.callback(None)

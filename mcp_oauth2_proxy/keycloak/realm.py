@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from treq.client import HTTPClient
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -72,17 +72,19 @@ class Realm(Service):
 
     def startService(self) -> None:
         """Begin to look for the realm; :meth:`unready` says how it goes."""
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         self._find(FIRST_RETRY)
 
-    def stopService(self) -> None:
-        """Stop looking, refreshing and asking."""
-        super().stopService()  # type: ignore[no-untyped-call]
+    def stopService(self) -> Deferred[None]:
+        """Stop looking, refreshing and asking: nothing is left on the clock, and callers are told."""
+        super().stopService()
         if self._retry is not None and self._retry.active():
             self._retry.cancel()
         if self._finding is not None:
             self._finding.cancel()
         self._keyring.stop()
+        self._http.cancel()
+        return succeed(None)
 
     def unready(self) -> str | None:
         """See :class:`IRealm`."""
@@ -94,28 +96,32 @@ class Realm(Service):
     async def _discover(self, retry_after: float) -> None:
         try:
             document = await self._document(self._url)
-            found = parse_discovery(document, issuer=self._auth.issuer_url, url=self._url)
-            self.metadata = found
-            if self._keyring.keys is None:
-                await self._keyring.load()
+            self.metadata = parse_discovery(document, issuer=self._auth.issuer_url, url=self._url)
+            await self._keyring.load()
         except CancelledError:
             return
         except IssuerMismatch as error:
             self._reason = str(error)
             self._on_fatal(self._reason)
-            return
         except KeycloakUnavailable as error:
             self._reason = str(error)
-            pause = self._spread(retry_after)
-            self._log.warn(
-                "the realm is not ready, next try in {pause:.1f} s: {reason}",
-                pause=pause,
-                reason=self._reason,
-            )
-            self._keyring.stop()
-            self._retry = self._clock.callLater(pause, self._find, min(retry_after * 2, LONGEST_RETRY))
+            self._find_again(retry_after)
+        except Exception:
+            self._log.failure("looking for the realm failed")
+            self._reason = f"discovery of {self._url} failed"
+            self._find_again(retry_after)
+        else:
+            self._log.info("the realm is ready: {issuer}", issuer=self._auth.issuer_url)
+
+    def _find_again(self, retry_after: float) -> None:
+        self._keyring.stop()
+        if not self.running:
             return
-        self._log.info("the realm is ready: {issuer}", issuer=found.issuer)
+        pause = self._spread(retry_after)
+        self._log.warn(
+            "the realm is not ready, next try in {pause:.1f} s: {reason}", pause=pause, reason=self._reason
+        )
+        self._retry = self._clock.callLater(pause, self._find, min(retry_after * 2, LONGEST_RETRY))
 
     async def _fetch_keys(self) -> KeySet:
         url = self._ready_metadata().jwks_uri

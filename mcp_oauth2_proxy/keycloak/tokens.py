@@ -12,6 +12,8 @@ from mcp_oauth2_proxy.keycloak.interfaces import KeycloakRefused, KeycloakUnavai
 MAX_TOKEN = 16 * 1024
 #: Errors that are about this proxy's own client, not about the user's grant: the operator's to mend.
 OPERATORS_ERRORS = frozenset({"invalid_client", "unauthorized_client"})
+#: Client errors that pass by themselves: request timeout, too many requests.
+TRY_AGAIN = frozenset({408, 429})
 
 
 def parse_token_response(answer: Answer, *, url: str) -> TokenResponse:
@@ -24,7 +26,12 @@ def parse_token_response(answer: Answer, *, url: str) -> TokenResponse:
     body = answer.body
     if answer.status != 200:
         error = body.get("error")
-        if 400 <= answer.status < 500 and isinstance(error, str) and error not in OPERATORS_ERRORS:
+        if (
+            400 <= answer.status < 500
+            and answer.status not in TRY_AGAIN
+            and isinstance(error, str)
+            and error not in OPERATORS_ERRORS
+        ):
             raise KeycloakRefused(error[:64], _text(body, "error_description", 300) or "")
         raise KeycloakUnavailable(_complaint(answer, url))
     access_token = _text(body, "access_token", MAX_TOKEN)

@@ -98,7 +98,7 @@ def access_claims(*, now: float = NOW, **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in claims.items() if value is not None}
 
 
-def id_claims(*, nonce: str, now: float = NOW, **changes: Any) -> dict[str, Any]:
+def id_claims(*, nonce: Any, now: float = NOW, **changes: Any) -> dict[str, Any]:
     """Return the claims of a Keycloak ID token for :data:`CLIENT_ID`."""
     changes = {"typ": "ID", "aud": CLIENT_ID, "nonce": nonce, "scope": None, "realm_access": None, **changes}
     return access_claims(now=now, **changes)

@@ -1,0 +1,1 @@
+"""The realm: discovery, keys, tokens, with Keycloak's answers played in memory."""
