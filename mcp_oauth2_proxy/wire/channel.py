@@ -1,16 +1,10 @@
-"""One client connection: llhttp in, requests through the Resource tree, answers out in order.
-
-The parser only notes what it has seen; everything is acted upon after it has returned, so that a
-resource that answers at once never runs inside the parser.
-"""
+"""One client connection: requests in, through the Resource tree, answers out in their order."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-import httptools
-from attrs import define, field
 from twisted.internet.interfaces import IAddress, IPushProducer, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -22,7 +16,8 @@ from mcp_oauth2_proxy.wire.body import RequestBody
 from mcp_oauth2_proxy.wire.deadline import Deadline
 from mcp_oauth2_proxy.wire.errors import BodyIncomplete
 from mcp_oauth2_proxy.wire.framing import response_head
-from mcp_oauth2_proxy.wire.head import Head, Pairs, Rejection, judge_head
+from mcp_oauth2_proxy.wire.head import Rejection
+from mcp_oauth2_proxy.wire.parser import ArrivedHead, RequestParser
 from mcp_oauth2_proxy.wire.request import StreamingRequest
 
 if TYPE_CHECKING:
@@ -38,20 +33,6 @@ MAX_PIPELINED = 8
 MAX_IN_ONE_READ = 128
 
 
-class _Refused(Exception):
-    """Ends a parse from within a callback; the channel holds the reason."""
-
-
-@define(eq=False)
-class _Parsing:
-    """The message that the parser is in."""
-
-    target: bytes = b""
-    pairs: Pairs = field(factory=list)
-    size: int = 0
-    body: RequestBody | None = None
-
-
 @implementer(IPushProducer)
 class ServerChannel(Protocol):
     """The server's side of HTTP/1.1, for :class:`StreamingRequest` and through it for any Resource."""
@@ -60,19 +41,15 @@ class ServerChannel(Protocol):
 
     def __init__(self, site: WireSite) -> None:
         self.site = self.factory = site
-        self._parser: Any = httptools.HttpRequestParser(self)
-        self._parsing: _Parsing | None = None
-        self._fed_in_head = 0
+        self._parser = RequestParser(self, site.limits)
         self._waiting: deque[StreamingRequest] = deque()
         self._current: StreamingRequest | None = None
         self._body: RequestBody | None = None
-        self._rejection: Rejection | None = None
         self._deadline = Deadline(site.reactor, self._too_slow)
         self._blocked = Deadline(site.reactor, self.abort)
         self._reading = True
         self._beginning = False
         self._closing = False
-        self._ended = False
         self._producer: Any = None
 
     # What twisted.web's Request asks of its channel.
@@ -127,7 +104,7 @@ class ServerChannel(Protocol):
 
     def keep_alive_after(self, request: StreamingRequest) -> bool:
         """Return whether another request may follow ``request``: asked when its answer begins."""
-        if self.site.draining or self._ended or self._rejection is not None:
+        if self.site.draining or self._parser.ended:
             return False
         body = request.body
         if body.complete or body.asked_for:
@@ -168,33 +145,20 @@ class ServerChannel(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Parse, then act."""
-        if self._ended or self._closing:
+        if self._parser.ended or self._closing:
             return
-        in_head = self._parsing is not None and self._body is None
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # An upgrade is never taken up: the request is answered as if it had not asked (RFC 9110
-            # section 7.8), and what follows in the other protocol is dropped.
-            self._ended = True
-        except (httptools.HttpParserError, _Refused):
-            self._broken()
-        else:
-            if in_head and self._parsing is not None and self._body is None:
-                self._fed_in_head += len(data)
-                if self._fed_in_head > self.site.limits.max_header_bytes:
-                    self._reject(Rejection(431, "the request head is too large"))
-                    self._broken()
-        if self._body is not None or self._current is not None:
-            if self._current is not None:
-                self._current.body.flush()
-            if self._body is not None and not self._body.complete:
-                self._deadline.set(self.site.limits.read_timeout)
+        self._parser.feed(data)
+        if self._parser.ended and not self._parser.in_request and self._body is not None:
+            self._break_body("the request's framing is broken")
+        if self._current is not None:
+            self._current.body.flush()
+        if self._body is not None and self._reading:
+            self._deadline.set(self.site.limits.read_timeout)
         self._next()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The client has gone, or we have cut it: everything that belongs to it ends now."""
-        self._closing = self._ended = True
+        self._closing = True
         self._deadline.stop()
         self._blocked.stop()
         self.site.connections.discard(self)
@@ -210,105 +174,42 @@ class ServerChannel(Protocol):
 
     def drain(self) -> None:
         """Take no further request: an idle connection closes now, a busy one after its answer."""
-        if self._current is None and not self._waiting and self._parsing is None:
+        if self._current is None and not self._waiting and not self._parser.in_request:
             self._close()
 
-    # What the parser calls.
+    # What the parser tells.
 
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        self._parsing = _Parsing()
-        self._fed_in_head = 0
+    def request_began(self) -> None:
+        """See :class:`Events`. A head has a deadline from its first byte, whatever trickles in."""
         if self._current is None:
             self._deadline.set(self.site.limits.read_timeout)
 
-    def on_url(self, url: bytes) -> None:
-        """A piece of the request target."""
-        parsing = self._parsing
-        assert parsing is not None  # noqa: S101 (the parser's order of calls)
-        parsing.target += url
-        self._grow(parsing, len(url))
+    def head_arrived(self, arrived: ArrivedHead) -> None:
+        """See :class:`Events`."""
+        self._body = RequestBody(self._update_reading)
+        request = StreamingRequest(self, arrived, body=self._body, request_id=self.site.new_request_id())
+        self.site.request_began(request)
+        self._waiting.append(request)
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header line, whole."""
-        parsing = self._parsing
-        assert parsing is not None  # noqa: S101
-        if parsing.body is not None:
-            return  # a trailer: nobody here asks for them, and they must not look like headers
-        parsing.pairs.append((name, value))
-        self._grow(parsing, len(name) + len(value) + 4)
-        if len(parsing.pairs) > self.site.limits.max_header_lines:
-            self._refuse(Rejection(431, "the request has too many header lines"))
-
-    def on_headers_complete(self) -> None:
-        """The head is there: judge it and make the request."""
-        parsing = self._parsing
-        assert parsing is not None  # noqa: S101
-        method, version = self._parser.get_method(), self._parser.get_http_version()
-        head = judge_head(method, parsing.target, version, parsing.pairs)
-        if isinstance(head, Rejection):
-            self._refuse(head)
-            return
-        if len(self._waiting) >= MAX_IN_ONE_READ:
-            self._refuse(Rejection(400, "too many requests were sent at once"))
-        self._body = parsing.body = RequestBody(self._update_reading)
-        self._waiting.append(self._request(method, version, parsing, head))
-        if not self._parser.should_keep_alive():
-            self._ended = True
-
-    def on_body(self, data: bytes) -> None:
-        """A piece of the body, without its framing."""
+    def body_received(self, data: bytes) -> None:
+        """See :class:`Events`."""
         if self._body is not None:
             self._body.data_received(data)
 
-    def on_message_complete(self) -> None:
-        """The request is whole."""
+    def request_ended(self) -> None:
+        """See :class:`Events`."""
         if self._body is not None:
             self._body.message_complete()
-        self._parsing = self._body = None
+        self._body = None
         self._deadline.clear()
-
-    def _request(self, method: bytes, version: str, parsing: _Parsing, head: Head) -> StreamingRequest:
-        request = StreamingRequest(
-            self,
-            method=method,
-            target=parsing.target,
-            version=version,
-            pairs=parsing.pairs,
-            head=head,
-            body=parsing.body,  # type: ignore[arg-type]
-            request_id=self.site.new_request_id(),
-        )
-        self.site.request_began(request)
-        return request
-
-    def _grow(self, parsing: _Parsing, size: int) -> None:
-        parsing.size += size
-        if parsing.size > self.site.limits.max_header_bytes:
-            self._refuse(Rejection(431, "the request head is too large"))
-
-    def _refuse(self, rejection: Rejection) -> None:
-        self._reject(rejection)
-        raise _Refused
-
-    def _reject(self, rejection: Rejection) -> None:
-        if self._rejection is None:
-            self._rejection = rejection
 
     # What follows from it.
 
-    def _broken(self) -> None:
-        """No more can be understood of this connection; what was asked before is still answered."""
-        self._ended = True
-        self._deadline.clear()
-        if self._body is not None:
-            body, self._body = self._body, None
-            body.fail(BodyIncomplete("the request's framing is broken"))
+    def _break_body(self, why: str) -> None:
+        body, self._body = self._body, None
+        if body is not None:
+            body.fail(BodyIncomplete(why))
             body.flush()
-            self._rejection = None  # its request has been made: it answers, and the connection closes
-        elif self._rejection is None:
-            self._rejection = Rejection(400, "the request is not well-formed HTTP/1.1")
-        self._parsing = None
 
     def _next(self) -> None:
         """Begin the next request, if its turn has come."""
@@ -320,11 +221,12 @@ class ServerChannel(Protocol):
             request.process()
         self._beginning = False
         if self._current is None and not self._waiting and not self._closing:
-            if self._rejection is not None:
-                self._answer_rejection(self._rejection)
-            elif self._ended and self._body is None:
+            parser = self._parser
+            if parser.rejection is not None:
+                self._answer_rejection(parser.rejection)
+            elif parser.ended and self._body is None:
                 self._close()
-            elif self._parsing is None:
+            elif not parser.in_request:
                 self._deadline.set(self.site.limits.idle_timeout)
         self._update_reading()
 
@@ -370,17 +272,9 @@ class ServerChannel(Protocol):
     def _too_slow(self) -> None:
         if self._closing:
             self.transport.abortConnection()  # type: ignore[union-attr]
-        elif self._body is not None:
-            body, self._body = self._body, None
-            self._ended = True
-            body.fail(BodyIncomplete("the client sent nothing for too long"))
-            body.flush()
-            if self._current is None:
-                self._close()
-        elif self._parsing is not None:
-            self._ended = True
-            self._parsing = None
-            self._reject(Rejection(408, "the request head did not arrive in time"))
+        elif self._parser.in_request:
+            self._parser.give_up(Rejection(408, "the request head did not arrive in time"))
+            self._break_body("the client sent nothing for too long")
             self._next()
         else:
             self._close()
@@ -396,7 +290,7 @@ class ServerChannel(Protocol):
         self._closing = True
         transport: Any = self.transport
         half_close = getattr(transport, "loseWriteConnection", None)
-        if half_close is None or (self._body is None and self._rejection is None):
+        if half_close is None or (self._body is None and self._parser.rejection is None):
             transport.loseConnection()
         else:
             half_close()

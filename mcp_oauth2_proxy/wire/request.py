@@ -17,8 +17,9 @@ from zope.interface import implementer
 from mcp_oauth2_proxy.wire.answers import error_body
 from mcp_oauth2_proxy.wire.body import RequestBody
 from mcp_oauth2_proxy.wire.framing import Framing, response_head
-from mcp_oauth2_proxy.wire.head import Head, Pairs
+from mcp_oauth2_proxy.wire.head import Pairs
 from mcp_oauth2_proxy.wire.interfaces import IStreamingRequest
+from mcp_oauth2_proxy.wire.parser import ArrivedHead
 
 if TYPE_CHECKING:
     from mcp_oauth2_proxy.wire.channel import ServerChannel
@@ -37,21 +38,18 @@ class StreamingRequest(server.Request):
     def __init__(
         self,
         channel: ServerChannel,
+        arrived: ArrivedHead,
         *,
-        method: bytes,
-        target: bytes,
-        version: str,
-        pairs: Pairs,
-        head: Head,
         body: RequestBody,
         request_id: str,
     ) -> None:
         super().__init__(channel, parsePOSTFormSubmission=False)
-        self.method = method
-        self.uri = self.target = target
-        self.clientproto = b"HTTP/" + version.encode("ascii")
+        head = arrived.head
+        self.method = arrived.method
+        self.uri = self.target = arrived.target
+        self.clientproto = b"HTTP/" + arrived.version.encode("ascii")
         self.path, _, self._query = head.path_and_query.partition(b"?")
-        self.rawHeaders = pairs
+        self.rawHeaders = arrived.pairs
         self.length = UNKNOWN_LENGTH if head.length is None else head.length
         self.body = body
         self.expects_continue = head.expects_continue

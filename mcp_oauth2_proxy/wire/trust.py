@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from OpenSSL import crypto
 from twisted.internet.ssl import Certificate, optionsForClientTLS, platformTrust, trustRootFromCertificates
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
-_PEM_END = "-----END CERTIFICATE-----"
+_PEM_END = b"-----END CERTIFICATE-----"
 
 
 @implementer(IPolicyForHTTPS)
@@ -30,11 +31,14 @@ class TrustPolicy:
 
 
 def _certificates(ca_file: str) -> list[Certificate]:
-    """Return the certificates of a PEM file.
+    """Return the certificates of a PEM file; whatever else is in it, comments above all, is skipped.
 
-    :raises ValueError: there is none in it.
+    :raises ValueError: there is none in it, or one that cannot be read.
     """
-    blocks = Path(ca_file).read_text(encoding="ascii").split(_PEM_END)[:-1]
+    blocks = Path(ca_file).read_bytes().split(_PEM_END)[:-1]
     if not blocks:
         raise ValueError(f"{ca_file} holds no certificate")
-    return [Certificate.loadPEM((block + _PEM_END).encode()) for block in blocks]
+    try:
+        return [Certificate.loadPEM(block + _PEM_END) for block in blocks]
+    except crypto.Error as error:
+        raise ValueError(f"{ca_file} holds a certificate that cannot be read") from error
