@@ -8,8 +8,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import field, frozen
+from OpenSSL import SSL
+from service_identity import VerificationError
 from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol
@@ -19,6 +21,7 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
+from mcp_oauth2_proxy.keycloak.agent import KeycloakClient
 from mcp_oauth2_proxy.keycloak.interfaces import KeycloakUnavailable
 
 #: Seconds for one whole exchange. Keycloak hashes passwords elsewhere; these answers take milliseconds.
@@ -85,10 +88,11 @@ class KeycloakHTTP:
         """Post a form; raises as :meth:`get`."""
         return await self._ask("POST", url, data=dict(form))
 
-    def cancel(self) -> None:
-        """End every exchange under way: its caller sees a cancellation."""
+    def close(self) -> Deferred[None]:
+        """End every exchange under way, whose caller sees a cancellation, and close idle connections."""
         for exchange in tuple(self._under_way):
             exchange.cancel()
+        return self._client.close() if isinstance(self._client, KeycloakClient) else succeed(None)
 
     async def _ask(self, method: str, url: str, **options: Any) -> Answer:
         where = f"{method} {_without_query(url)}"
@@ -155,7 +159,17 @@ def _readable(error: BaseException) -> str:
         return "the host name cannot be resolved"
     if isinstance(error, ConnectError):
         return f"cannot connect ({error.args[0] if error.args else type(error).__name__})"
+    if isinstance(error, SSL.Error):
+        return f"TLS failed ({_openssl_words(error)}); a private CA belongs into auth.caFile"
+    if isinstance(error, VerificationError):
+        return "TLS failed (the certificate is for another host)"
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def _openssl_words(error: SSL.Error) -> str:
+    """Return OpenSSL's own words; an error of it is a list of (library, function, words)."""
+    reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
+    return ", ".join(str(reason[-1]) for reason in reasons[:3]) or "no reason given"
 
 
 def _without_query(url: str) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from treq.client import HTTPClient
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -83,8 +83,7 @@ class Realm(Service):
         if self._finding is not None:
             self._finding.cancel()
         self._keyring.stop()
-        self._http.cancel()
-        return succeed(None)
+        return self._http.close()
 
     def unready(self) -> str | None:
         """See :class:`IRealm`."""

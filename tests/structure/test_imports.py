@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "stores": {"config"},
     "ops": {"config"},
     "gate": {"config"},
-    "keycloak": {"gate", "config"},
+    "keycloak": {"gate", "wire", "config"},
     "facade": _TOOLS,
     "relay": _TOOLS,
     "app": _TOOLS | {"facade", "relay"},
