@@ -32,6 +32,7 @@ from mcp_oauth2_proxy.stores.open import open_store
 from mcp_oauth2_proxy.wire.agent import WireAgent
 from mcp_oauth2_proxy.wire.limits import Limits
 from mcp_oauth2_proxy.wire.site import WireSite
+from mcp_oauth2_proxy.wire.trust import TrustPolicy
 
 #: Seconds between two looks at whether the last request has finished, while draining.
 DRAIN_POLL = 0.05
@@ -75,9 +76,10 @@ class ProxyService(Service):
         self._draining = False
         self._port: IListeningPort | None = None
         auth, server, upstream = config.auth, config.server, config.upstream
+        self._keycloak = keycloak_http(reactor, auth.ca_file)
         self._realm = Realm(
             auth,
-            http=keycloak_http(reactor, auth.ca_file),
+            http=self._keycloak,
             clock=reactor,
             random=random.SystemRandom(),
             on_fatal=self._fatal,
@@ -87,6 +89,7 @@ class ProxyService(Service):
             connect_timeout=upstream.connect_timeout,
             response_header_timeout=upstream.response_header_timeout,
             idle_timeout=upstream.idle_timeout,
+            tls=TrustPolicy(upstream.ca_file),
         )
         self._relay = ProxyResource(
             config,
@@ -171,8 +174,9 @@ class ProxyService(Service):
             self._log.warn("cutting {requests} requests", requests=self.site.active_requests)
         self.site.abort_all()
         if self._realm.running:
-            self._realm.stopService()
+            await self._realm.stopService()
         self._agent.closeIdle()
+        await self._keycloak.close()
         self._log.info("stopped")
 
     def _unready(self) -> str | None:

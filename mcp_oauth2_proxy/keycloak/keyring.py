@@ -39,7 +39,8 @@ class Keyring:
         self._timer: IDelayedCall | None = None
         self._fetching: Deferred[None] | None = None
         self._waiting: list[Deferred[None]] = []
-        self._fetched_at = -MIN_INTERVAL
+        #: When an unknown key id last caused a fetch; those by schedule leave the next one free.
+        self._asked_at = -MIN_INTERVAL
         self.keys: KeySet | None = None
 
     async def load(self) -> None:
@@ -47,18 +48,15 @@ class Keyring:
 
         :raises KeycloakUnavailable: where no keys can be had.
         """
-        self._fetched_at = self._clock.seconds()
         try:
             self._take(await self._fetch())
         finally:
             self._schedule()
 
     async def keys_for(self, key_id: str | None) -> KeySet:
-        """Return the keys, after one fetch if ``key_id`` is unknown and the last fetch is long enough ago."""
+        """Return the keys, after one fetch if ``key_id`` is unknown and the last such fetch is long ago."""
         unknown = self.keys is None or (key_id is not None and key_id not in self.keys)
-        if unknown and (
-            self._fetching is not None or self._clock.seconds() - self._fetched_at >= MIN_INTERVAL
-        ):
+        if unknown and self._may_fetch():
             await self._shared_fetch()
         if self.keys is None:
             raise KeycloakUnavailable("the realm's keys have not been fetched yet")
@@ -72,12 +70,20 @@ class Keyring:
         if self._fetching is not None:
             self._fetching.cancel()
 
+    def _may_fetch(self) -> bool:
+        if self._fetching is not None:
+            return True
+        now = self._clock.seconds()
+        if now - self._asked_at < MIN_INTERVAL:
+            return False
+        self._asked_at = now
+        return True
+
     def _shared_fetch(self) -> Deferred[None]:
         """Join the fetch under way, or begin one. A caller that goes away does not take it along."""
         waiter: Deferred[None] = Deferred(self._waiting_no_more)
         self._waiting.append(waiter)
         if self._fetching is None:
-            self._fetched_at = self._clock.seconds()
             self._fetching = Deferred.fromCoroutine(self._refresh())
             self._fetching.addBoth(self._fetched)
         return waiter

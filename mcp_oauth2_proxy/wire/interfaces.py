@@ -14,7 +14,9 @@ class IStreamingRequest(IRequest):
     ``100 Continue`` is sent, until :meth:`deliverBody` is called.
     """
 
-    target = Attribute("The request target exactly as it came: bytes of the request line.")
+    target = Attribute(
+        "The raw path and query of the request line, never decoded (of an absolute-form target too)."
+    )
     rawHeaders = Attribute(
         "The header lines as they came: a list of (name, value) byte pairs, order and duplicates kept."
     )

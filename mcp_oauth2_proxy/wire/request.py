@@ -46,7 +46,8 @@ class StreamingRequest(server.Request):
         super().__init__(channel, parsePOSTFormSubmission=False)
         head = arrived.head
         self.method = arrived.method
-        self.uri = self.target = arrived.target
+        self.uri = arrived.target
+        self.target = head.path_and_query
         self.clientproto = b"HTTP/" + arrived.version.encode("ascii")
         self.path, _, self._query = head.path_and_query.partition(b"?")
         self.rawHeaders = arrived.pairs
