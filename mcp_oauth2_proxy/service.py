@@ -34,7 +34,7 @@ from mcp_oauth2_proxy.wire.limits import Limits
 from mcp_oauth2_proxy.wire.site import WireSite
 from mcp_oauth2_proxy.wire.trust import TrustPolicy
 
-#: Seconds between two looks at whether the last request has finished, while draining.
+#: Seconds between two looks at whether the last connection has closed, while draining.
 DRAIN_POLL = 0.05
 #: Connections the kernel holds for us before they are accepted: a burst of clients is not turned away.
 BACKLOG = 1024
@@ -157,17 +157,18 @@ class ProxyService(Service):
     async def _drain(self) -> None:
         self._draining = True
         grace = self._config.server.shutdown_grace
+        if self._port is not None:
+            await maybeDeferred(self._port.stopListening)
         self._log.info(
             "stopping: {requests} requests have {grace} s to finish",
             requests=self.site.active_requests,
             grace=grace,
         )
-        if self._port is not None:
-            await maybeDeferred(self._port.stopListening)
         self.site.drain()
         self._relay.end_idle_streams()
         deadline = self._reactor.seconds() + grace
-        while self.site.active_requests and self._reactor.seconds() < deadline:
+        # Connections, not requests: an answer that is finished may still be on its way out.
+        while self.site.connections and self._reactor.seconds() < deadline:
             await deferLater(self._reactor, DRAIN_POLL)
             self._relay.end_idle_streams()
         if self.site.active_requests:

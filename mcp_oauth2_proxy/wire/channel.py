@@ -124,7 +124,7 @@ class ServerChannel(Protocol):
         """An answer has been sent whole."""
         self.site.request_ended(request)
         self._current = None
-        if request.closes_connection:
+        if request.closes_connection or self.site.draining:
             self._close()
             return
         if not request.body.complete and not request.body.asked_for:

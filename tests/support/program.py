@@ -100,6 +100,10 @@ class Program:
         self.kill()
         return code
 
+    def send_signal(self, number: int) -> None:
+        """Send a signal and go on."""
+        self._process.send_signal(number)
+
     def stop(self, number: int = signal.SIGTERM, timeout: float = 20) -> int:
         """Send a signal and return the exit code."""
         if self._process.poll() is None:

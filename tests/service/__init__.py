@@ -1,0 +1,1 @@
+"""The composed service: listening, draining, and what it answers to bytes from anywhere."""

@@ -1,0 +1,58 @@
+"""Where ``server.listenAddress`` listens."""
+
+from __future__ import annotations
+
+import socket
+
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from mcp_oauth2_proxy.service import listen_on, machine_has_ipv6
+from tests.service.scene import Scene, exchange
+from tests.support.program import free_port
+
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+
+
+class ListenAddress(SynchronousTestCase):
+    """From the setting to an interface and a port."""
+
+    def test_every_interface(self) -> None:
+        """``:8080`` is every interface, IPv6 included where the machine has it."""
+        self.assertEqual(listen_on(":8080", has_ipv6=True), ("::", 8080))
+        self.assertEqual(listen_on(":8080", has_ipv6=False), ("0.0.0.0", 8080))
+
+    def test_one_interface(self) -> None:
+        """An address is taken as it is, without its brackets."""
+        self.assertEqual(listen_on("127.0.0.1:80", has_ipv6=True), ("127.0.0.1", 80))
+        self.assertEqual(listen_on("[::1]:81", has_ipv6=True), ("::1", 81))
+
+
+class Listening(TestCase):
+    """The started program and its port."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.scene = Scene()
+        self.addCleanup(self.scene.stop)
+
+    def test_both_families(self) -> None:
+        """With ``:PORT`` the same port answers over IPv4 and, where there is IPv6, over IPv6."""
+        port = free_port()
+        proxy = self.scene.start(wait=False, server={"listenAddress": f":{port}"})
+        self.addCleanup(proxy.stop)
+        proxy.program.wait_for("listening on", 20)
+        self.assertEqual(exchange(port, HEALTH)[::2], (200, b"ok"))
+        if machine_has_ipv6():
+            self.assertEqual(exchange(port, HEALTH, "::1")[::2], (200, b"ok"))
+
+    def test_a_taken_port(self) -> None:
+        """A port that is in use ends the start with one readable line and exit code 2."""
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
+            proxy = self.scene.start(wait=False, server={"listenAddress": address})
+            self.assertEqual(proxy.wait(20), 2)
+        self.assertIn(f"cannot listen on {address}", proxy.output)
+        self.assertNotIn("Traceback", proxy.output)
