@@ -15,6 +15,7 @@ from twisted.python import usage
 from twisted.python.logfile import LogFile
 
 from mcp_oauth2_proxy.config.load import load_config
+from mcp_oauth2_proxy.config.model import Config
 from mcp_oauth2_proxy.config.problems import ConfigError
 from mcp_oauth2_proxy.ops.logs import log_observer
 from mcp_oauth2_proxy.service import ProxyService
@@ -23,11 +24,25 @@ from mcp_oauth2_proxy.service import ProxyService
 class Options(usage.Options):
     """The options after ``twistd mcp-oauth2-proxy``."""
 
+    configuration: Config
+
     optParameters: ClassVar = [
         ["config", "c", None, "Config file path (default: config.yaml)."],
         ["log-level", None, None, "Log level: DEBUG, INFO, WARN, ERROR, FATAL, PANIC."],
         ["log-format", None, None, "Log format: text, json."],
     ]
+
+    def postOptions(self) -> None:
+        """Load the configuration; a wrong one is a usage error, every mistake named."""
+        overrides = {
+            field: self[option]
+            for field, option in (("log.level", "log-level"), ("log.format", "log-format"))
+            if self[option]
+        }
+        try:
+            self.configuration = load_config(self["config"], os.environ, overrides).config
+        except ConfigError as error:
+            raise usage.UsageError("the configuration cannot be used\n" + str(error)) from None
 
 
 class TwistdProxyService(ProxyService):
@@ -53,19 +68,11 @@ def _log_stream(twistd: Mapping[str, Any]) -> IO[str] | None:
     return log_file
 
 
-def makeService(options: usage.Options) -> TwistdProxyService:
-    """Return the service for twistd; a wrong configuration is a usage error, every mistake named."""
+def makeService(options: Options) -> TwistdProxyService:
+    """Return the service for twistd."""
     from twisted.internet import reactor  # noqa: PLC0415 (twistd has installed it by now)
 
-    overrides = {
-        field: options[option]
-        for field, option in (("log.level", "log-level"), ("log.format", "log-format"))
-        if options[option]
-    }
-    try:
-        config = load_config(options["config"], os.environ, overrides).config
-    except ConfigError as error:
-        raise usage.UsageError(str(error)) from None
+    config = options.configuration
 
     def stop(_message: str) -> None:
         # twistd has no way to set its exit code, and a proxy that refused to run must not look as if it

@@ -1,4 +1,4 @@
-"""A started proxy between plain sockets: a static realm and an upstream whose answers a test can hold back."""
+"""A started proxy between plain sockets: a static realm, and an upstream that can be held back."""
 
 from __future__ import annotations
 
@@ -130,14 +130,14 @@ def connect(port: int, host: str = "127.0.0.1") -> socket.socket:
 
 
 def exchange(port: int, request: bytes, host: str = "127.0.0.1") -> tuple[int, bytes, bytes]:
-    """Send bytes and return status, head and body of the answer, read until the server closes or is done."""
+    """Send bytes and return status, head and body of the answer."""
     with connect(port, host) as client:
         client.sendall(request)
         return read_answer(client)
 
 
 def read_answer(client: socket.socket) -> tuple[int, bytes, bytes]:
-    """Return status, head and body of one answer with a Content-Length, or until the end of the connection."""
+    """Return status, head and body of one answer: by its Content-Length, or until the connection ends."""
     received = b""
     while b"\r\n\r\n" not in received:
         piece = client.recv(65536)

@@ -58,7 +58,7 @@ class Drain(TestCase):
         self.assertEqual(proxy.wait(PATIENCE), 0)
 
     def test_idle_streams_end_cleanly(self) -> None:
-        """A quiet event stream is ended whole, long before the grace is over, so that its client comes back."""
+        """A quiet event stream ends whole, long before the grace is over: its client comes back."""
         proxy = self.scene.start(server={"shutdownGrace": "60s"})
         with connect(proxy.port) as client:
             client.sendall(self.get("/events"))
