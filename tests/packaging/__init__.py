@@ -1,0 +1,1 @@
+"""What is shipped: the wheel, and what installing it gives."""
