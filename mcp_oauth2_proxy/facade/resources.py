@@ -69,9 +69,10 @@ class AuthorizationServerMetadata(_Metadata):
     """``/.well-known/oauth-authorization-server`` and ``openid-configuration`` (RFC 8414)."""
 
     async def answer(self, exchange: Exchange) -> Answer:
-        """Return the document at the issuer's own suffix; elsewhere there is no issuer."""
-        if self.suffix(exchange) not in ("", "/"):
-            raise OAuthError("not_found", 404, "no issuer has this path", reason=Reason.NOT_FOUND)
+        """Return the document, whatever the suffix: there is one issuer.
+
+        Clients from before RFC 9728 put the MCP server's path there, and some look nowhere else.
+        """
         return json_answer(200, authorization_server(self.facade.auth), _METADATA_HEADERS)
 
 

@@ -12,15 +12,22 @@ _WELL_KNOWN = "/.well-known/oauth-protected-resource"
 
 
 def resource_url(base_url: str, path: str) -> str:
-    """Return the URL a person types for ``path`` (below the base path, ``""`` or ``/`` for the root)."""
-    return base_url + path.removesuffix("/")
+    """Return the URL a person types for ``path``, below the base path: clients compare it as a string.
+
+    A trailing slash is part of what was typed, except that of the root, which URLs have or not.
+    """
+    return base_url + _typed(path)
 
 
 def metadata_url(base_url: str, path: str) -> str:
     """Return where that resource's metadata is: the path-suffixed form of RFC 9728 section 3.1."""
     split = urlsplit(base_url)
-    suffix = split.path.removesuffix("/") + path.removesuffix("/")
+    suffix = split.path.removesuffix("/") + _typed(path)
     return f"{split.scheme}://{split.netloc}{_WELL_KNOWN}{suffix}"
+
+
+def _typed(path: str) -> str:
+    return "" if path == "/" else path
 
 
 def canonical(url: str) -> str | None:

@@ -40,8 +40,8 @@ class Discovery(SynchronousTestCase):
             ("oauth-protected-resource/a/b?x=1", 200),
             ("oauth-authorization-server", 200),
             ("openid-configuration", 200),
-            ("oauth-authorization-server/mcp", 404),
-            ("openid-configuration/mcp", 404),
+            ("oauth-authorization-server/mcp", 200),
+            ("openid-configuration/mcp", 200),
             ("something-else", 404),
             ("", 404),
         ):

@@ -24,7 +24,7 @@ class Urls(SynchronousTestCase):
     def test_resource_is_what_the_user_typed(self) -> None:
         """The resource of a path is the base URL and that path, without a trailing slash."""
         self.assertEqual(resource_url("https://h", "/mcp"), "https://h/mcp")
-        self.assertEqual(resource_url("https://h", "/mcp/"), "https://h/mcp")
+        self.assertEqual(resource_url("https://h", "/mcp/"), "https://h/mcp/")
         self.assertEqual(resource_url("https://h", "/"), "https://h")
         self.assertEqual(resource_url("https://h", ""), "https://h")
         self.assertEqual(resource_url("https://h:8443/p", "/mcp"), "https://h:8443/p/mcp")
@@ -34,7 +34,7 @@ class Urls(SynchronousTestCase):
         well_known = "/.well-known/oauth-protected-resource"
         self.assertEqual(metadata_url("https://h", "/mcp"), f"https://h{well_known}/mcp")
         self.assertEqual(metadata_url("https://h", "/"), f"https://h{well_known}")
-        self.assertEqual(metadata_url("https://h:8443/p", "/mcp/"), f"https://h:8443{well_known}/p/mcp")
+        self.assertEqual(metadata_url("https://h:8443/p", "/mcp/"), f"https://h:8443{well_known}/p/mcp/")
         self.assertEqual(metadata_url("https://h/p", ""), f"https://h{well_known}/p")
 
 
