@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 #: Bytes of an unwanted body that are read and dropped to keep a connection; more closes it.
 MAX_DRAINED = 64 * 1024
-#: Seconds a closed connection may go on sending before it is cut: long enough for the answer to be read.
-LINGER = 2.0
+#: Seconds the client has to read the last answer of a connection that we close, before it is cut.
+LINGER = 30.0
 #: Requests of one connection that wait behind the one being answered before the socket is held back.
 MAX_PIPELINED = 8
 #: Requests that one read of the socket may bring: more is no client but a flood.
@@ -104,7 +104,7 @@ class ServerChannel(Protocol):
 
     def keep_alive_after(self, request: StreamingRequest) -> bool:
         """Return whether another request may follow ``request``: asked when its answer begins."""
-        if self.site.draining or self._parser.ended:
+        if self.site.draining or self._parser.ended or self._parser.last:
             return False
         body = request.body
         if body.complete or body.asked_for:
@@ -181,8 +181,7 @@ class ServerChannel(Protocol):
 
     def request_began(self) -> None:
         """See :class:`Events`. A head has a deadline from its first byte, whatever trickles in."""
-        if self._current is None:
-            self._deadline.set(self.site.limits.read_timeout)
+        self._deadline.set(self.site.limits.read_timeout)
 
     def head_arrived(self, arrived: ArrivedHead) -> None:
         """See :class:`Events`."""

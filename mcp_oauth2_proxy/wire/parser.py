@@ -67,6 +67,8 @@ class RequestParser:
         self._unparsed = 0
         #: Whether nothing more will be understood: broken, upgraded, or the last request has been parsed.
         self.ended = False
+        #: Whether the request that has begun is the last one: its client wants the connection closed.
+        self.last = False
         #: What to answer where the connection ended in something that was no acceptable request.
         self.rejection: Rejection | None = None
 
@@ -141,8 +143,7 @@ class RequestParser:
             self._refuse(head)
             return
         message.has_head = True
-        if not self._parser.should_keep_alive():
-            self.ended = True
+        self.last = not self._parser.should_keep_alive()
         self._events.head_arrived(ArrivedHead(method, message.target, version, message.pairs, head))
 
     def on_body(self, data: bytes) -> None:
@@ -152,6 +153,7 @@ class RequestParser:
     def on_message_complete(self) -> None:
         """The request is whole."""
         self._message = None
+        self.ended = self.last
         self._events.request_ended()
 
     def _current(self) -> _Message:
