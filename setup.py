@@ -12,7 +12,6 @@ setup(
     description="OAuth2 authorization-server facade and streaming reverse proxy that puts Keycloak in front of an MCP server",
     long_description=(_here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
     python_requires=">=3.11",
     # The plugin directory has no __init__.py by Twisted's rule, so it is named here by hand.
     packages=[*find_packages(include=["mcp_oauth2_proxy", "mcp_oauth2_proxy.*"]), "twisted.plugins"],
@@ -50,7 +49,6 @@ setup(
     entry_points={"console_scripts": ["mcp-oauth2-proxy=mcp_oauth2_proxy.cli:main"]},
     classifiers=[
         "Framework :: Twisted",
-        "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
