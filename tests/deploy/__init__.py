@@ -1,0 +1,1 @@
+"""What is shipped around the program: the image, the chart, the pipeline."""
