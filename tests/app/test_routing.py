@@ -73,4 +73,5 @@ class Routing(SynchronousTestCase):
         """The rest of the target reaches the upstream as the client wrote it, byte for byte."""
         tail = "/" + "/".join(rest)
         target = "/" + "/".join(prefix) + (tail if rest else "") + query
-        self.assertEqual(without_segments(target.encode(), len(prefix)), ((tail if rest else "/") + query).encode())
+        expected = (tail if rest else "/") + query
+        self.assertEqual(without_segments(target.encode(), len(prefix)), expected.encode())
