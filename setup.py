@@ -9,7 +9,7 @@ _here = Path(__file__).parent
 setup(
     name="mcp-oauth2-proxy",
     version="0.1.0",
-    description="OAuth2 facade, token gate and streaming relay for MCP servers whose identity lives in Keycloak",
+    description="OAuth2 facade, token gate and streaming relay for MCP servers behind Keycloak",
     long_description=(_here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.11",
