@@ -38,6 +38,7 @@ setup(
             "mcp>=2.0",  # real client and server in the end-to-end tests
             "hypothesis>=6.100",  # property tests of everything that parses
             "jsonschema>=4.23",  # validates the published configuration schema and the chart's renderings
+            "kubernetes-validate>=1.34",  # Kubernetes' own schemas, for what the chart renders
             "coverage>=7.6",  # make test-coverage
             "mypy>=1.14",  # strict types
             "mypy-zope>=1.0.9",  # zope.interface for mypy

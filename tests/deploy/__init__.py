@@ -1,1 +1,1 @@
-"""What is shipped around the program: the image, the chart, the pipeline."""
+"""What carries the proxy to where it runs: image, chart, pipeline, and what is written about them."""

@@ -1,0 +1,113 @@
+{{- define "mcp-oauth2-proxy.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "mcp-oauth2-proxy.fullname" -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- else if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "mcp-oauth2-proxy.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "mcp-oauth2-proxy.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "mcp-oauth2-proxy.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "mcp-oauth2-proxy.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "mcp-oauth2-proxy.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "mcp-oauth2-proxy.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "mcp-oauth2-proxy.image" -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The Secret that holds the client secret; empty where the secret comes another way. */}}
+{{- define "mcp-oauth2-proxy.secretName" -}}
+{{- if .Values.clientSecret.existingSecret -}}
+{{- .Values.clientSecret.existingSecret -}}
+{{- else if .Values.clientSecret.value -}}
+{{- include "mcp-oauth2-proxy.fullname" . -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The port of server.listenAddress (":8080", "127.0.0.1:8080", "[::]:8080"). */}}
+{{- define "mcp-oauth2-proxy.port" -}}
+{{- $server := .Values.config.server | default dict -}}
+{{- regexFind "[0-9]+$" ($server.listenAddress | default ":8080") | default "8080" -}}
+{{- end -}}
+
+{{/* A duration as Go writes it ("1h30m", "250ms", "0s"), in whole seconds, rounded up. */}}
+{{- define "mcp-oauth2-proxy.seconds" -}}
+{{- $units := dict "h" 3600.0 "m" 60.0 "s" 1.0 "ms" 0.001 "us" 0.000001 "µs" 0.000001 "μs" 0.000001 "ns" 0.000000001 -}}
+{{- $total := 0.0 -}}
+{{- range regexFindAll "([0-9]+\\.?[0-9]*|\\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)" (toString .) -1 -}}
+{{- $number := regexFind "^[0-9.]+" . -}}
+{{- $total = addf $total (mulf (float64 $number) (get $units (trimPrefix $number .))) -}}
+{{- end -}}
+{{- ceil $total | int -}}
+{{- end -}}
+
+{{/* How long a pod may take to end: what it sleeps before SIGTERM, what it drains after it, and a margin. */}}
+{{- define "mcp-oauth2-proxy.terminationGrace" -}}
+{{- if not (kindIs "invalid" .Values.terminationGracePeriodSeconds) -}}
+{{- .Values.terminationGracePeriodSeconds | int -}}
+{{- else -}}
+{{- $server := .Values.config.server | default dict -}}
+{{- $grace := include "mcp-oauth2-proxy.seconds" ($server.shutdownGrace | default "10s") | int -}}
+{{- add (.Values.preStopSleepSeconds | int) $grace 5 -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Stop before Kubernetes does: what is missing, or would be a secret in a ConfigMap. */}}
+{{- define "mcp-oauth2-proxy.check" -}}
+{{- $values := .Values -}}
+{{- $auth := .Values.config.auth | default dict -}}
+{{- $upstream := .Values.config.upstream | default dict -}}
+{{- $elsewhere := or .Values.envFrom .Values.extraEnv -}}
+{{- if and $values.clientSecret.existingSecret $values.clientSecret.value -}}
+{{- fail "clientSecret: set existingSecret or value, not both" -}}
+{{- end -}}
+{{- if and $auth.clientSecret (not (regexMatch "^\\$\\{[A-Za-z_][A-Za-z0-9_]*\\}$" $auth.clientSecret)) -}}
+{{- fail "config.auth.clientSecret would be readable in a ConfigMap: use clientSecret.existingSecret, or a ${NAME} that extraEnv or envFrom sets" -}}
+{{- end -}}
+{{- range $auth.sealingKeys -}}
+{{- if not (regexMatch "^\\$\\{[A-Za-z_][A-Za-z0-9_]*\\}$" .) -}}
+{{- fail "config.auth.sealingKeys would be readable in a ConfigMap: use a ${NAME} that extraEnv or envFrom sets, or sealingKeysFile" -}}
+{{- end -}}
+{{- end -}}
+{{- if and (include "mcp-oauth2-proxy.secretName" .) (or $auth.clientSecret $auth.clientSecretFile) -}}
+{{- fail "the client secret is set twice: by clientSecret and by config.auth" -}}
+{{- end -}}
+{{- if not $elsewhere -}}
+{{- if not $upstream.url -}}{{- fail "config.upstream.url is required: the URL of the MCP server" -}}{{- end -}}
+{{- if not $auth.baseUrl -}}{{- fail "config.auth.baseUrl is required: the proxy's public URL" -}}{{- end -}}
+{{- if not $auth.issuerUrl -}}{{- fail "config.auth.issuerUrl is required: the URL of the Keycloak realm" -}}{{- end -}}
+{{- if not $auth.clientId -}}{{- fail "config.auth.clientId is required: the ID of the Keycloak client" -}}{{- end -}}
+{{- if not (or (include "mcp-oauth2-proxy.secretName" .) $auth.clientSecret $auth.clientSecretFile) -}}
+{{- fail "the client secret is required: set clientSecret.existingSecret to the name of a Secret" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
