@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,19 @@ class Lint(SynchronousTestCase):
         values = ("--values", "deploy/values-production.yaml")
         said = helm("template", "mcp-oauth2-proxy", "deploy/helm", "--debug", *values)
         self.assertIn("kind: Deployment", said)
+
+    def test_documented_installation(self) -> None:
+        """The README's `helm install` renders, with the example copied to where it looks for it."""
+        text = (REPOSITORY / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+        (line,) = [line for line in text.splitlines() if line.startswith("helm install ")]
+        words = shlex.split(line)
+        self.assertEqual(words[2:4], ["mcp-oauth2-proxy", "deploy/helm"])
+        self.assertIn("--create-namespace", words)
+        with tempfile.TemporaryDirectory() as directory:
+            copy = Path(directory) / words[words.index("-f") + 1]
+            shutil.copy(REPOSITORY / "deploy" / "values-production.yaml", copy)
+            rest = [str(copy) if word == copy.name else word for word in words[2:]]
+            self.assertIn("kind: Deployment", helm("template", *rest))
 
     def test_packages(self) -> None:
         """``helm package`` makes the archive that the pipeline pushes, under the version of its tag."""
@@ -230,6 +245,22 @@ class Rendering(SynchronousTestCase):
             self.assertEqual(spec["terminationGracePeriodSeconds"], seconds, grace)
         spec = pod(manifests(CASES["minimal"], "terminationGracePeriodSeconds=7"))
         self.assertEqual(spec["terminationGracePeriodSeconds"], 7)
+
+    def test_notes(self) -> None:
+        """After the installation Helm says what Keycloak needs, and warns of replicas that share no store."""
+        with tempfile.TemporaryDirectory() as directory:
+            chart = Path(directory) / "helm"
+            shutil.copytree(CHART, chart)
+            # Helm shows the notes only once a cluster has answered: here they are put into an object.
+            (chart / "templates" / "shown.yaml").write_text(
+                'notes: {{ include (print .Template.BasePath "/NOTES.txt") . | quote }}', encoding="utf-8"
+            )
+            shown = ("template", "x", str(chart), "--show-only", "templates/shown.yaml", "--values")
+            one = helm(*shown, str(CASES["minimal"]))
+            many = helm(*shown, str(CASES["minimal"]), "--set", "replicaCount=2")
+        self.assertIn("https://mcp-proxy.example.com/oauth/callback", one)
+        self.assertNotIn("WARNING", one)
+        self.assertIn("WARNING", many)
 
     def test_autoscaling_decides_the_replicas(self) -> None:
         """With autoscaling the Deployment names no number that an upgrade would fall back to."""
