@@ -86,6 +86,13 @@ def _duration(value: object) -> float:
         raise ValueError(f"{text!r} {error}") from None
 
 
+def _positive_duration(value: object) -> float:
+    seconds = _duration(value)
+    if not seconds:
+        raise ValueError("must be longer than 0s: nobody could log in")
+    return seconds
+
+
 _SIZE = re.compile(r"(\d{1,15})\s*(|b|kib|mib|gib)", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "b": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
 
@@ -96,6 +103,13 @@ def _size(value: object) -> int:
     if match is None:
         raise ValueError(f"{text!r} is not a size; expected bytes, or for example 64KiB or 4MiB")
     return int(match[1]) * _SIZE_UNITS[match[2].lower()]
+
+
+def _positive_size(value: object) -> int:
+    size = _size(value)
+    if not size:
+        raise ValueError("must be larger than 0: no request would fit")
+    return size
 
 
 def _count(value: object) -> int:
@@ -169,6 +183,13 @@ def _readable_file(value: object) -> str:
     return text
 
 
+def _ca_file(value: object) -> str:
+    path = _readable_file(value)
+    if b"-----BEGIN CERTIFICATE-----" not in Path(path).read_bytes():
+        raise ValueError(f"{path!r} holds no PEM certificate")
+    return path
+
+
 def _store_url(value: object) -> str:
     text = _text(value)
     if text != "memory://":
@@ -202,12 +223,16 @@ SIZE = Kind(
     _size,
     {"type": ["integer", "string"], "minimum": 0, "pattern": "^\\d+\\s*([bB]|[kKmMgG][iI][bB])?$"},
 )
+POSITIVE_DURATION = Kind(
+    "duration", _positive_duration, {"type": "string", "pattern": DURATION_PATTERN}, format_duration
+)
+POSITIVE_SIZE = Kind("size", _positive_size, {**SIZE.schema, "minimum": 1})
 COUNT = Kind("number", _count, {"type": "integer", "minimum": 1})
 FLAG = Kind("true or false", _flag, {"type": "boolean"}, lambda value: "true" if value else "false")
 LISTEN_ADDRESS = Kind("address", _listen_address, {"type": "string", "pattern": ":\\d+$"})
 NETWORK = Kind("network", _network, {"type": "string"})
 SCOPE = Kind("scope", _scope, {"type": "string", "pattern": "^[!#-\\[\\]-~]+$"})
-FILE = Kind("file", _readable_file, {"type": "string", "minLength": 1})
+CA_FILE = Kind("file", _ca_file, {"type": "string", "minLength": 1})
 STORE_URL = Kind("store URL", _store_url, {"const": "memory://"})
 SECRET = Kind("secret", _secret, {"type": "string", "minLength": 1}, lambda _: "***", is_secret=True)
 SEALING_KEY = Kind(

@@ -14,7 +14,7 @@ from mcp_oauth2_proxy.config.suggest import did_you_mean
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 #: Header lines that say where a message ends or whose connection it is: the wire computes them.
-_FRAMING = frozenset(
+NEVER_ADDED = frozenset(
     {
         "content-length",
         "transfer-encoding",
@@ -24,6 +24,7 @@ _FRAMING = frozenset(
         "te",
         "trailer",
         "expect",
+        "http2-settings",
         "host",
     }
 )
@@ -66,7 +67,7 @@ def _mutation(step: object, where: str) -> Mutation:
     name = _header_name(step.get("name"), f"{where}.name")
     if action is Action.REMOVE:
         return Mutation(action, name)
-    if name.lower() in _FRAMING:
+    if name.lower() in NEVER_ADDED or name.lower().startswith("proxy-"):
         raise ValueError(f"{where}.name {name!r} cannot be set: it belongs to the connection")
     if ("value" in step) == ("valueFrom" in step):
         raise ValueError(f"{where} needs either value or valueFrom")
@@ -157,7 +158,11 @@ _SCHEMA = {
             _step_schema(Action.REMOVE, {"name": _NAME_SCHEMA}, ["name"]),
             _step_schema(
                 Action.ADD,
-                {"name": _NAME_SCHEMA, "value": {"type": ["string", "number"]}, "valueFrom": _SOURCE_SCHEMA},
+                {
+                    "name": _NAME_SCHEMA,
+                    "value": {"type": ["string", "number"], "pattern": "^[ -~]*$"},
+                    "valueFrom": _SOURCE_SCHEMA,
+                },
                 ["name"],
                 oneOf=[{"required": ["value"]}, {"required": ["valueFrom"]}],
             ),
