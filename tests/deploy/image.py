@@ -8,6 +8,7 @@ with the environment and the command that the file sets, without capabilities.
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import os
 import shlex
@@ -132,29 +133,34 @@ def base_root() -> Path:
     if reason := why_not():
         missing(reason)
     root = cache_directory() / f"debian-{_SUITE}-python-{_ROOT_VERSION}"
-    if not root.is_dir():
-        root.parent.mkdir(parents=True, exist_ok=True)
-        directory = Path(tempfile.mkdtemp(prefix="debian-", dir=root.parent))
-        try:
-            options = ("--quiet", "--variant=essential", "--mode=root", f"--include={_PACKAGES}")
-            made = subprocess.run(
-                ["mmdebstrap", *options, _SUITE, str(directory / "root")],
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=_STEP_TIMEOUT,
-            )
-            if made.returncode != 0:
-                missing(f"no Debian root could be made here: {made.stderr.strip().splitlines()[-1]}")
-            _run_step(
-                Image(directory / "root"),
-                "python3 -m venv /tmp/venv && /tmp/venv/bin/pip --python /usr/bin/python3 install --quiet "
-                "--disable-pip-version-check --root-user-action=ignore --break-system-packages pip && "
-                "rm -rf /tmp/venv",
-            )
-            (directory / "root").rename(root)
-        finally:
-            shutil.rmtree(directory)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    # Of two test runs at once, the second waits for the first one's root.
+    with root.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return root if root.is_dir() else _make_base_root(root)
+
+
+def _make_base_root(root: Path) -> Path:
+    """Make the root, under its name only once it is complete."""
+    with tempfile.TemporaryDirectory(prefix="debian-", dir=root.parent) as scratch:
+        directory = Path(scratch)
+        options = ("--quiet", "--variant=essential", "--mode=root", f"--include={_PACKAGES}")
+        made = subprocess.run(
+            ["mmdebstrap", *options, _SUITE, str(directory / "root")],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_STEP_TIMEOUT,
+        )
+        if made.returncode != 0:
+            missing(f"no Debian root could be made here: {made.stderr.strip().splitlines()[-1]}")
+        _run_step(
+            Image(directory / "root"),
+            "python3 -m venv /tmp/venv && /tmp/venv/bin/pip --python /usr/bin/python3 install --quiet "
+            "--disable-pip-version-check --root-user-action=ignore --break-system-packages pip && "
+            "rm -rf /tmp/venv",
+        )
+        (directory / "root").rename(root)
     return root
 
 
