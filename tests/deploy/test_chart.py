@@ -46,6 +46,9 @@ ENVIRONMENT = {
     },
 }
 
+#: The setting that accepts replicas of which each knows its own logins only.
+ALLOWED = "allowReplicasWithMemoryStore=true"
+
 
 def render(values: Path, *settings: str, fails: bool = False) -> str:
     """Return what ``helm template`` makes of a values file and ``--set`` settings."""
@@ -257,7 +260,7 @@ class Rendering(SynchronousTestCase):
             )
             shown = ("template", "x", str(chart), "--show-only", "templates/shown.yaml", "--values")
             one = helm(*shown, str(CASES["minimal"]))
-            many = helm(*shown, str(CASES["minimal"]), "--set", "replicaCount=2")
+            many = helm(*shown, str(CASES["minimal"]), "--set", ALLOWED + ",replicaCount=2")
         self.assertIn("https://mcp-proxy.example.com/oauth/callback", one)
         self.assertNotIn("WARNING", one)
         self.assertIn("WARNING", many)
@@ -300,6 +303,19 @@ class Refusals(SynchronousTestCase):
         self.assertIn("replicas", self.refused("replicas=2"))
         self.assertIn("/service/port", self.refused("service.port=http"))
         self.assertIn("readTimeout", self.refused("config.server.readTimeout=soon"))
+
+    def test_replicas_that_share_no_store(self) -> None:
+        """Replicas that would lose each other's logins are refused, unless asked for or sharing a store."""
+        for setting in ("replicaCount=2", "autoscaling.enabled=true"):
+            self.assertIn("more than one replica", self.refused(setting))
+            manifests(CASES["minimal"], setting, ALLOWED)
+            manifests(CASES["minimal"], setting, "config.store.url=${STORE_URL}")
+        manifests(
+            CASES["minimal"],
+            "autoscaling.enabled=true",
+            "autoscaling.minReplicas=1",
+            "autoscaling.maxReplicas=1",
+        )
 
     def test_other_contradictions(self) -> None:
         """A budget with two bounds and an ingress without a host are refused."""

@@ -81,12 +81,22 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
-{{/* Stop before Kubernetes does: what is missing, or would be a secret in a ConfigMap. */}}
+{{/* "true" where several replicas would each remember their own logins only. */}}
+{{- define "mcp-oauth2-proxy.splitLogins" -}}
+{{- $store := .Values.config.store | default dict -}}
+{{- $most := ternary .Values.autoscaling.maxReplicas .Values.replicaCount .Values.autoscaling.enabled | int -}}
+{{- if and (gt $most 1) (hasPrefix "memory:" ($store.url | default "memory://")) -}}true{{- end -}}
+{{- end -}}
+
+{{/* Stop before Kubernetes does: what is missing, cannot work, or would be a secret in a ConfigMap. */}}
 {{- define "mcp-oauth2-proxy.check" -}}
 {{- $values := .Values -}}
 {{- $auth := .Values.config.auth | default dict -}}
 {{- $upstream := .Values.config.upstream | default dict -}}
 {{- $elsewhere := or .Values.envFrom .Values.extraEnv -}}
+{{- if and (include "mcp-oauth2-proxy.splitLogins" .) (not $values.allowReplicasWithMemoryStore) -}}
+{{- fail "more than one replica needs a config.store.url that the replicas share: with memory:// a login that begins on one and goes on at another fails (allowReplicasWithMemoryStore: true accepts that)" -}}
+{{- end -}}
 {{- if and $values.clientSecret.existingSecret $values.clientSecret.value -}}
 {{- fail "clientSecret: set existingSecret or value, not both" -}}
 {{- end -}}
