@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import configparser
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
+import yaml
 from twisted.trial.unittest import SynchronousTestCase
 
 from mcp_oauth2_proxy.config.load import load_config
-from tests.deploy.tools import missing
+from tests.deploy.dockerfile import parse_file
+from tests.deploy.tools import helm, missing
 from tests.support.program import REPOSITORY
 
 TEXT = (REPOSITORY / "docs" / "deployment.md").read_text(encoding="utf-8")
@@ -65,3 +68,50 @@ class Guide(SynchronousTestCase):
             config = load_config(None, {**needed, name: value}).config
         self.assertEqual(config.auth.client_secret.reveal(), "from-a-file")
         self.assertGreater(int(service["TimeoutStopSec"]), config.server.shutdown_grace)
+
+    def test_links(self) -> None:
+        """Every link leads to a file of the repository."""
+        links = re.findall(r"\]\(([^)#]+)\)", TEXT)
+        self.assertTrue(links)
+        for link in links:
+            self.assertTrue((REPOSITORY / "docs" / link).exists(), link)
+
+    def test_values(self) -> None:
+        """The values for a sidecar and for a company's CA end up in the pod."""
+        arguments = [
+            "template",
+            "mcp-oauth2-proxy",
+            "deploy/helm",
+            "--values",
+            "tests/deploy/values/minimal.yaml",
+        ]
+        with tempfile.TemporaryDirectory() as scratch:
+            for number, text in enumerate(blocks("yaml")):
+                path = Path(scratch) / f"{number}.yaml"
+                path.write_text(text, encoding="utf-8")
+                arguments += ["--values", str(path)]
+            objects = [item for item in yaml.safe_load_all(helm(*arguments)) if item["kind"] == "Deployment"]
+        pod = objects[0]["spec"]["template"]["spec"]
+        proxy, server = pod["containers"]
+        self.assertEqual(server["name"], "mcp-server")
+        self.assertIn("/etc/company", [mount["mountPath"] for mount in proxy["volumeMounts"]])
+        self.assertIn("company-ca", [volume["name"] for volume in pod["volumes"]])
+
+    def test_docker_build(self) -> None:
+        """The build arguments are those that the Dockerfile declares."""
+        declared = {
+            step.value.partition("=")[0]
+            for stage in parse_file(REPOSITORY / "Dockerfile")
+            for step in stage.steps
+            if step.name == "ARG"
+        }
+        self.assertEqual(set(re.findall(r"--build-arg (\w+)=", "".join(blocks("sh")))), declared)
+
+    def test_health_command(self) -> None:
+        """The health check is a program that compiles, quoted so that a shell passes it on whole."""
+        (block,) = [text for text in blocks("sh") if "--health-cmd" in text]
+        words = shlex.split(block.replace("\\\n", " "))
+        python, option, program = shlex.split(words[words.index("--health-cmd") + 1])
+        self.assertEqual((python, option), ("python3", "-c"))
+        compile(program, "health", "exec")
+        self.assertIn('"http://localhost:8080/healthz"', program)
