@@ -29,8 +29,6 @@ MAX_DRAINED = 64 * 1024
 LINGER = 30.0
 #: Requests of one connection that wait behind the one being answered before the socket is held back.
 MAX_PIPELINED = 8
-#: Requests that one read of the socket may bring: more is no client but a flood.
-MAX_IN_ONE_READ = 128
 
 
 @implementer(IPushProducer)
@@ -104,7 +102,11 @@ class ServerChannel(Protocol):
 
     def keep_alive_after(self, request: StreamingRequest) -> bool:
         """Return whether another request may follow ``request``: asked when its answer begins."""
-        if self.site.draining or self._parser.ended or self._parser.last:
+        if self.site.draining:
+            return False
+        if self._waiting or self._parser.rejection is not None:
+            return True  # there is more to answer here
+        if self._parser.ended or self._parser.last:
             return False
         body = request.body
         if body.complete or body.asked_for:
@@ -287,13 +289,13 @@ class ServerChannel(Protocol):
         if self._closing:
             return
         self._closing = True
+        self._deadline.set(LINGER)
         transport: Any = self.transport
+        if not self._reading:
+            self._reading = True
+            transport.resumeProducing()
         half_close = getattr(transport, "loseWriteConnection", None)
         if half_close is None or (self._body is None and self._parser.rejection is None):
             transport.loseConnection()
         else:
             half_close()
-        if not self._reading:
-            self._reading = True
-            transport.resumeProducing()
-        self._deadline.set(LINGER)

@@ -1,0 +1,138 @@
+"""From bytes to requests, however the bytes are cut."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from mcp_oauth2_proxy.wire.limits import Limits
+from mcp_oauth2_proxy.wire.parser import ArrivedHead, RequestParser
+
+THREE = (
+    b"GET /one?x=1 HTTP/1.1\r\nHost: h\r\n\r\n"
+    b"POST /two HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"
+    b"POST /three HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"3\r\nabc\r\n4;ext=1\r\ndefg\r\n0\r\nX-Trailer: t\r\n\r\n"
+)
+
+
+class Told:
+    """Notes what the parser tells."""
+
+    def __init__(self) -> None:
+        self.requests: list[list[object]] = []
+
+    def request_began(self) -> None:
+        self.requests.append([])
+
+    def head_arrived(self, arrived: ArrivedHead) -> None:
+        self.requests[-1] += [arrived.method, arrived.target, tuple(arrived.pairs), b""]
+
+    def body_received(self, data: bytes) -> None:
+        self.requests[-1][3] += data  # type: ignore[operator]
+
+    def request_ended(self) -> None:
+        self.requests[-1].append("whole")
+
+
+class Parsing(SynchronousTestCase):
+    """Requests of one connection."""
+
+    def parse(self, *pieces: bytes, **limits: int) -> tuple[RequestParser, Told]:
+        told = Told()
+        parser = RequestParser(told, Limits(**limits))  # type: ignore[arg-type]
+        for piece in pieces:
+            if not parser.ended:
+                parser.feed(piece)
+        return parser, told
+
+    def test_three_requests(self) -> None:
+        """Pipelined requests come apart; trailers do not look like headers."""
+        _, told = self.parse(THREE)
+        host = (b"Host", b"h")
+        self.assertEqual(
+            told.requests,
+            [
+                [b"GET", b"/one?x=1", (host,), b"", "whole"],
+                [b"POST", b"/two", (host, (b"Content-Length", b"5")), b"hello", "whole"],
+                [b"POST", b"/three", (host, (b"Transfer-Encoding", b"chunked")), b"abcdefg", "whole"],
+            ],
+        )
+
+    @given(st.lists(st.integers(1, len(THREE) - 1), max_size=12))
+    def test_any_cut(self, cuts: list[int]) -> None:
+        """Where the network cuts the bytes does not matter."""
+        edges = [0, *sorted(set(cuts)), len(THREE)]
+        pieces = [THREE[start:end] for start, end in pairwise(edges)]
+        self.assertEqual(self.parse(*pieces)[1].requests, self.parse(THREE)[1].requests)
+
+    def test_every_byte(self) -> None:
+        """Not even one byte at a time."""
+        pieces = [THREE[at : at + 1] for at in range(len(THREE))]
+        self.assertEqual(self.parse(*pieces)[1].requests, self.parse(THREE)[1].requests)
+
+    def test_refused(self) -> None:
+        """What is no request, or an ambiguous one, ends the connection with its status."""
+        head = b"POST / HTTP/1.1\r\nHost: h\r\n"
+        for status, data in (
+            (400, b"hello\r\n\r\n"),
+            (400, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+            (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
+            (400, b"GET / HTTP/1.1\r\nHost : h\r\n\r\n"),
+            (400, b"GET / HTTP/1.1\r\nHost: h\r\n folded\r\n\r\n"),
+            (400, b"GET / HTTP/1.1\nHost: h\n\n"),
+            (400, b"GET / HTTP/1.1\r\nHost: h\r\nX: a\x00b\r\n\r\n"),
+            (400, head + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\n"),
+            (400, head + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            (400, head + b"Transfer-Encoding: xchunked\r\n\r\n"),
+            (400, b"GET / HTTP/1.1\r\n\r\n"),
+            (431, b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"a" * 70_000 + b"\r\n\r\n"),
+            (431, b"GET / HTTP/1.1\r\nHost: h\r\n" + b"X: y\r\n" * 201 + b"\r\n"),
+        ):
+            parser, told = self.parse(data)
+            self.assertTrue(parser.ended, data[:60])
+            self.assertIsNotNone(parser.rejection, data[:60])
+            self.assertIn(parser.rejection.status, (status, 501), data[:60])  # type: ignore[union-attr]
+            self.assertNotIn("whole", [event for request in told.requests for event in request])
+
+    def test_an_endless_line(self) -> None:
+        """A header line that never ends is given up at the limit, however it trickles in."""
+        parser, _ = self.parse(b"GET / HTTP/1.1\r\nX: ", *[b"a" * 1000] * 200)
+        self.assertEqual(parser.rejection.status, 431)  # type: ignore[union-attr]
+
+    def test_endless_trailers(self) -> None:
+        """Nor are trailers without limit."""
+        start = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+        parser, told = self.parse(start, *[b"X: " + b"a" * 1000 + b"\r\n"] * 100)
+        self.assertTrue(parser.ended)
+        self.assertNotIn("whole", told.requests[0])
+
+    def test_a_broken_body(self) -> None:
+        """When the framing breaks in mid-body, the request has been made and answers for itself."""
+        start = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+        for rest in (b"zz\r\n", b"-1\r\n", b"fffffffffffffffff\r\n", b"3\r\nabcd\r\n"):
+            parser, told = self.parse(start, rest)
+            self.assertEqual((parser.ended, parser.rejection), (True, None), rest)
+            self.assertNotIn("whole", told.requests[0])
+
+    def test_an_upgrade_is_not_taken_up(self) -> None:
+        """The request is answered as if it had not asked; the other protocol's bytes are dropped."""
+        data = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n\x81\x05hello"
+        parser, told = self.parse(data)
+        self.assertEqual((told.requests[0][-1], parser.rejection, parser.ended), ("whole", None, True))
+
+    def test_the_last_request(self) -> None:
+        """After ``Connection: close`` nothing more is a request."""
+        last = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+        parser, told = self.parse(last, last)
+        self.assertEqual((len(told.requests), parser.ended, parser.rejection), (1, True, None))
+
+    @given(
+        st.lists(st.binary(max_size=60) | st.sampled_from([THREE[:80], b"\r\n\r\n", b"0\r\n"]), max_size=6)
+    )
+    def test_any_bytes(self, pieces: list[bytes]) -> None:
+        """Any bytes are requests or a refusal, never an exception."""
+        self.parse(*pieces)
