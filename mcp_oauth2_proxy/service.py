@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 import socket
 import sys
 from collections.abc import Callable
@@ -188,6 +189,16 @@ class ProxyService(Service):
         self._on_fatal(message)
 
 
+def allow_many_connections() -> None:
+    """Use as many file descriptors as the operating system lets us: an open stream takes two.
+
+    The usual soft limit of 1024 is there for programs that use ``select``, which this one does not.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def run(config: Config) -> int:
     """Run the proxy on uvloop until a signal ends it; return the process's exit code.
 
@@ -201,6 +212,7 @@ def run(config: Config) -> int:
     from twisted.internet import reactor  # noqa: PLC0415
 
     configure_logging(config.log.level, config.log.format, sys.stdout)
+    allow_many_connections()
     fatal: list[str] = []
 
     def stop(message: str) -> None:

@@ -287,6 +287,7 @@ class ClientConnection(Protocol):
 
     def _fail(self, error: WireError) -> None:
         self._error = self._error or error
+        self._stop_upload()
         self.abort()
         self._end(self._error)
 

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from mcp_oauth2_proxy.service import listen_on, machine_has_ipv6
+from mcp_oauth2_proxy.service import allow_many_connections, listen_on, machine_has_ipv6
 from tests.service.scene import Scene, exchange
 from tests.support.program import free_port
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+
+
+class Descriptors(SynchronousTestCase):
+    """How many connections fit."""
+
+    def test_the_soft_limit_is_raised(self) -> None:
+        """The proxy takes what the operating system allows, whatever the shell's default."""
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, before[1]), before[1]))
+        allow_many_connections()
+        self.assertEqual(resource.getrlimit(resource.RLIMIT_NOFILE), (before[1], before[1]))
 
 
 class ListenAddress(SynchronousTestCase):
