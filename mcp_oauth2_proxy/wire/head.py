@@ -38,11 +38,11 @@ class Head:
 def judge_head(method: bytes, target: bytes, version: str, pairs: Pairs) -> Head | Rejection:
     """Return the accepted head, or the answer to an unacceptable one (RFC 9110, RFC 9112)."""
     if version not in ("1.0", "1.1"):
-        return Rejection(505, "this server speaks HTTP/1.1")
+        return Rejection(400 if version < "1.0" else 505, "this server speaks HTTP/1.1")
     if len(target) > MAX_TARGET_BYTES:
         return Rejection(414, f"the request target is longer than {MAX_TARGET_BYTES} bytes")
     if method in (b"CONNECT", b"TRACE"):
-        return Rejection(501, f"{method.decode('ascii')} is not offered here")
+        return Rejection(400, f"{method.decode('ascii')} is not offered here")
     single: dict[bytes, bytes] = {}
     for name, value in pairs:
         lowered = name.lower()
@@ -72,7 +72,7 @@ def _body_length(single: dict[bytes, bytes], version: str) -> int | Rejection | 
         if version == "1.0" or b"content-length" in single:
             return Rejection(400, "the length of the body is ambiguous")
         if encoding.strip().lower() != b"chunked":
-            return Rejection(501, "only the chunked transfer coding is understood")
+            return Rejection(400, "only the chunked transfer coding is understood")
         return None
     declared = single.get(b"content-length", b"0")
     if not declared.isdigit() or len(declared) > 18:

@@ -61,9 +61,10 @@ class Judged(SynchronousTestCase):
             (400, self.judged(HOST, target=b"/#fragment")),
             (414, self.judged(HOST, target=b"/" * (MAX_TARGET_BYTES + 1))),
             (417, self.judged(HOST, length, (b"Expect", b"miracles"))),
-            (501, self.judged(HOST, (b"Transfer-Encoding", b"gzip, chunked"))),
-            (501, self.judged(HOST, method=b"CONNECT", target=b"h:1")),
-            (501, self.judged(HOST, method=b"TRACE")),
+            (400, self.judged(HOST, (b"Transfer-Encoding", b"gzip, chunked"))),
+            (400, self.judged(HOST, method=b"CONNECT", target=b"h:1")),
+            (400, self.judged(HOST, method=b"TRACE")),
+            (400, self.judged(HOST, version="0.9")),
             (505, self.judged(HOST, version="2.0")),
         ):
             self.assertIsInstance(verdict, Rejection)
