@@ -34,8 +34,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"path": self.path, "headers": [list(pair) for pair in self.headers.items()]})
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        self._read_body()
         self.do_GET()
+
+    def _read_body(self) -> None:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            return
+        while size := int(self.rfile.readline(), 16):
+            self.rfile.read(size + 2)
+        self.rfile.readline()
 
     def _realm(self) -> None:
         issuer = self.scene.issuer
