@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
@@ -20,22 +18,9 @@ from mcp_oauth2_proxy.wire.agent import WireAgent
 from mcp_oauth2_proxy.wire.connection import ClientConnection
 from mcp_oauth2_proxy.wire.errors import MalformedResponse, ResponseHeadTimeout, UpstreamGone
 from mcp_oauth2_proxy.wire.requests import request_head
-from tests.wire.transport import Wire
+from tests.wire.transport import Reader, Wire
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
-
-class Reader(Protocol):
-    """Collects a response body."""
-
-    def __init__(self) -> None:
-        self.data, self.reason = b"", None  # type: ignore[var-annotated]
-
-    def dataReceived(self, data: bytes) -> None:
-        self.data += data
-
-    def connectionLost(self, reason: Failure = Failure(ResponseDone())) -> None:  # noqa: B008
-        self.reason = reason.value  # type: ignore[assignment]
 
 
 @implementer(IBodyProducer)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseDone
 from twisted.web.resource import Resource
@@ -18,23 +16,10 @@ from mcp_oauth2_proxy.wire.errors import BodyIncomplete
 from mcp_oauth2_proxy.wire.interfaces import IStreamingRequest
 from mcp_oauth2_proxy.wire.limits import Limits
 from mcp_oauth2_proxy.wire.site import WireSite
-from tests.wire.transport import Wire
+from tests.wire.transport import Reader, Wire
 
 GET = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
 POST = b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n"
-
-
-class Reader(Protocol):
-    """Collects a request body."""
-
-    def __init__(self) -> None:
-        self.data, self.reason = b"", None  # type: ignore[var-annotated]
-
-    def dataReceived(self, data: bytes) -> None:
-        self.data += data
-
-    def connectionLost(self, reason: Failure = Failure(ResponseDone())) -> None:  # noqa: B008
-        self.reason = reason.value  # type: ignore[assignment]
 
 
 class Held(Resource):

@@ -9,6 +9,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
 from zope.interface import implementer
 
 
@@ -98,3 +99,17 @@ class Wire:
 
     def getTcpKeepAlive(self) -> bool:
         return True
+
+
+class Reader(Protocol):
+    """Collects a body and the reason of its end."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.reason: BaseException | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        self.data += data
+
+    def connectionLost(self, reason: Failure = Failure(ResponseDone())) -> None:  # noqa: B008
+        self.reason = reason.value
