@@ -222,24 +222,21 @@ class ClientConnection(Protocol):
             self._deadline.set(self._head_timeout)
 
     def _update_reading(self) -> None:
+        self._hand_over()
         transport: Any = self.transport
         if transport is None:
             return
         response = self._response
-        if self._waiting is not None and response is not None:
-            self._hand_over()
-            return
         reading = response is None or self._answered or response.wants_data
         if reading != self._reading:
             self._reading = reading
             (transport.resumeProducing if reading else transport.pauseProducing)()
 
     def _hand_over(self) -> None:
-        """Fire the Deferred with the head: outside the parser, so that its callbacks may do anything."""
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None and self._response is not None:
+        """Fire the Deferred once the head is there: outside the parser, so that it may do anything."""
+        if self._waiting is not None and self._response is not None:
+            waiting, self._waiting = self._waiting, None
             waiting.callback(self._response)
-        self._update_reading()
 
     def _finish(self) -> None:
         """The answer is whole: let go of the connection, or cut it where it cannot be used again."""
@@ -250,7 +247,7 @@ class ClientConnection(Protocol):
         usable = self._error is None and self._producer is None and self._persistent
         if self._method == b"HEAD":
             self._parser = httptools.HttpResponseParser(self)
-        self._hand_over_if_waiting()
+        self._hand_over()
         self._response = None
         if usable:
             self.reused = True
@@ -262,11 +259,6 @@ class ClientConnection(Protocol):
             if self.transport is not None:
                 self.transport.loseConnection()
         response.ended(Failure(ResponseDone()))
-
-    def _hand_over_if_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None and self._response is not None:
-            waiting.callback(self._response)
 
     def _until_close(self, response: WireResponse) -> bool:
         return response.length is UNKNOWN_LENGTH and not any(
