@@ -5,6 +5,7 @@ The skips and their reasons come just before that line, so that what this machin
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -30,7 +31,12 @@ def summary(result: Reporter) -> tuple[list[str], int]:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the named tests, all of them by default."""
+    """Run the named tests, all of them by default.
+
+    A shell starts background jobs with SIGINT ignored, and programs would inherit that from us: some
+    tests press Ctrl-C.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.path.insert(0, str(REPOSITORY))
     suite = TestLoader().loadByNames([_test_name(name) for name in arguments or ["tests"]], recurse=True)
     runner = TrialRunner(TreeReporter, workingDirectory=str(REPOSITORY / "_trial_temp"))
