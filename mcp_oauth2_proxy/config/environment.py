@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from mcp_oauth2_proxy.config.clients import CLIENTS
 from mcp_oauth2_proxy.config.fields import ENVIRONMENT_PREFIX, FIELDS, Field
 from mcp_oauth2_proxy.config.mutations import MUTATIONS
 from mcp_oauth2_proxy.config.problems import Problem
@@ -54,9 +55,10 @@ def read_environment(environ: Mapping[str, str]) -> tuple[dict[str, Raw], list[P
 
 def _value(field: Field, text: str) -> Any:
     """Return a list for what holds a list: YAML or JSON where it begins like one, else comma-separated."""
-    if not field.kind.is_list and field.kind is not MUTATIONS:
+    is_document = field.kind in (MUTATIONS, CLIENTS)
+    if not field.kind.is_list and not is_document:
         return text
-    if field.kind is not MUTATIONS and not text.lstrip().startswith(("[", "- ")):
+    if not is_document and not text.lstrip().startswith(("[", "- ")):
         return [part.strip() for part in text.split(",") if part.strip()]
     try:
         return yaml.safe_load(text)

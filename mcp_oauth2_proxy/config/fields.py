@@ -6,24 +6,41 @@ The loader, the schema, the reference and ``check-config`` all walk it.
 from __future__ import annotations
 
 import re
+from operator import attrgetter
 from typing import Any
 
 import attrs
 from attrs import frozen
 
 from mcp_oauth2_proxy.config import kinds
+from mcp_oauth2_proxy.config.clients import CLIENTS
 from mcp_oauth2_proxy.config.kinds import Kind
-from mcp_oauth2_proxy.config.model import Auth, Config, Consent, Headers, Log, Server, Store, Upstream
+from mcp_oauth2_proxy.config.model import (
+    Auth,
+    Cimd,
+    Config,
+    Consent,
+    Headers,
+    Limits,
+    Log,
+    Registration,
+    Server,
+    Store,
+    Upstream,
+)
 from mcp_oauth2_proxy.config.mutations import MUTATIONS
 
 #: What every environment variable of the configuration begins with.
 ENVIRONMENT_PREFIX = "MCP_OAUTH2_PROXY_"
-#: The sections in the order in which the example shows them, with their models.
+#: The sections in the order in which the example shows them, with their models; a section within another
+#: has its path and comes after it.
 SECTIONS: dict[str, type] = {
     "server": Server,
     "upstream": Upstream,
     "headers": Headers,
     "auth": Auth,
+    "auth.cimd": Cimd,
+    "limits": Limits,
     "store": Store,
     "log": Log,
 }
@@ -40,6 +57,7 @@ _KINDS: dict[str, Kind] = {
     "server.maxHeaderLines": kinds.COUNT,
     "server.maxBodyBytes": kinds.SIZE,
     "server.trustedProxies": kinds.list_of(kinds.NETWORK),
+    "server.corsOrigins": kinds.list_of(kinds.ORIGIN),
     "upstream.url": kinds.UPSTREAM_URL,
     "upstream.connectTimeout": kinds.DURATION,
     "upstream.responseHeaderTimeout": kinds.DURATION,
@@ -63,6 +81,22 @@ _KINDS: dict[str, Kind] = {
     "auth.requiredScopes": kinds.list_of(kinds.SCOPE),
     "auth.consent": kinds.one_of(tuple(consent.value for consent in Consent), Consent),
     "auth.forwardResource": kinds.FLAG,
+    "auth.clients": CLIENTS,
+    "auth.registration": kinds.one_of(tuple(policy.value for policy in Registration), Registration),
+    "auth.registrationToken": kinds.SECRET,
+    "auth.allowedRedirects": kinds.list_of(kinds.REDIRECT_RULE),
+    "auth.deniedRedirects": kinds.list_of(kinds.REDIRECT_RULE),
+    "auth.cimd.enabled": kinds.FLAG,
+    "auth.cimd.allowedHosts": kinds.list_of(kinds.HOST_RULE),
+    "auth.cimd.allowedPorts": kinds.list_of(kinds.PORT),
+    "auth.cimd.allowedNetworks": kinds.list_of(kinds.NETWORK),
+    "auth.cimd.caFile": kinds.CA_FILE,
+    "limits.registerPerAddress": kinds.RATE,
+    "limits.registerTotal": kinds.RATE,
+    "limits.authorizePerAddress": kinds.RATE,
+    "limits.authorizeTotal": kinds.RATE,
+    "limits.tokenPerAddress": kinds.RATE,
+    "limits.tokenTotal": kinds.RATE,
     "store.url": kinds.STORE_URL,
     "log.level": kinds.one_of(LOG_LEVELS),
     "log.format": kinds.one_of(LOG_FORMATS),
@@ -105,6 +139,8 @@ def _fields() -> tuple[Field, ...]:
     found = []
     for section, model in SECTIONS.items():
         for attribute in attrs.fields(model):
+            if "doc" not in attribute.metadata:  # a section within this one
+                continue
             key = _camel(attribute.name)
             found.append(
                 Field(
@@ -126,4 +162,10 @@ BY_PATH = {field.path: field for field in FIELDS}
 
 def value_of(config: Config, field: Field) -> Any:
     """Return the value that ``config`` has for ``field``."""
-    return getattr(getattr(config, field.section), field.attribute)
+    return attrgetter(f"{field.section}.{field.attribute}")(config)
+
+
+def subsections(section: str) -> list[str]:
+    """Return the names of the sections directly in ``section``, of the uppermost ones for an empty text."""
+    found = [path.rpartition(".") for path in SECTIONS]
+    return [name for parent, _, name in found if parent == section]

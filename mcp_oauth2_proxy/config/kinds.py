@@ -14,7 +14,7 @@ from attrs import frozen
 
 from mcp_oauth2_proxy.config.durations import PATTERN as DURATION_PATTERN
 from mcp_oauth2_proxy.config.durations import format_duration, parse_duration
-from mcp_oauth2_proxy.config.model import Secret
+from mcp_oauth2_proxy.config.model import Rate, Secret
 
 #: Shortest sealing key in characters: 32 random ones hold more than 128 bits in any usual alphabet.
 MIN_SEALING_KEY = 32
@@ -163,6 +163,65 @@ def _network(value: object) -> str:
         ) from None
 
 
+_HOST_NAME = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*"
+_HOST_RULE = re.compile(rf"(\*\.)?{_HOST_NAME}")
+_SCHEME_RULE = re.compile(r"[a-z][a-z0-9+.-]*://")
+
+
+def _host_rule(value: object) -> str:
+    text = _text(value).lower()
+    if _HOST_RULE.fullmatch(text) is None:
+        raise ValueError(f"{text!r} is not a host; expected for example claude.ai or *.example.com")
+    return text
+
+
+def _redirect_rule(value: object) -> str:
+    text = _text(value).lower()
+    if _HOST_RULE.fullmatch(text) is None and _SCHEME_RULE.fullmatch(text) is None:
+        examples = "claude.ai, *.example.com, loopback or cursor://"
+        raise ValueError(f"{text!r} is no place to lead to; expected for example {examples}")
+    return text
+
+
+def _origin(value: object) -> str:
+    text = _text(value).lower()
+    if text == "*":
+        return text
+    url = _url(text)
+    if urlsplit(url).path:
+        raise ValueError(f"{text!r} has a path; expected an origin such as https://app.example.com")
+    return url
+
+
+def _port(value: object) -> int:
+    text = _text(value)
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 65536):
+        raise ValueError(f"{text!r} is not a port; expected 1 to 65535")
+    return int(text)
+
+
+_RATE = re.compile(r"(\d{1,9})\s*/\s*(\S+)", re.ASCII)
+
+
+def _rate(value: object) -> Rate:
+    text = _text(value)
+    if text == "0":
+        return Rate(0, 1.0)
+    match = _RATE.fullmatch(text)
+    try:
+        # As in "600/m": the number before the unit may be left out.
+        period = parse_duration(match[2] if match[2][0].isdecimal() else f"1{match[2]}") if match else 0.0
+    except ValueError:
+        period = 0.0
+    if match is None or not period:
+        raise ValueError(f"{text!r} is not a rate; expected for example 600/1m, or 0 for no limit")
+    return Rate(int(match[1]), period)
+
+
+def _show_rate(rate: Rate) -> str:
+    return f"{rate.count}/{format_duration(rate.seconds)}" if rate.count else "0"
+
+
 _SCOPE = re.compile(r"[!#-\[\]-~]+")
 
 
@@ -232,6 +291,16 @@ FLAG = Kind("true or false", _flag, {"type": "boolean"}, lambda value: "true" if
 LISTEN_ADDRESS = Kind("address", _listen_address, {"type": "string", "pattern": ":\\d+$"})
 NETWORK = Kind("network", _network, {"type": "string"})
 SCOPE = Kind("scope", _scope, {"type": "string", "pattern": "^[!#-\\[\\]-~]+$"})
+HOST_RULE = Kind("host", _host_rule, {"type": "string", "pattern": "^[*a-zA-Z0-9.-]+$"})
+REDIRECT_RULE = Kind("place", _redirect_rule, {"type": "string", "pattern": "^[*a-zA-Z0-9.+-]+(://)?$"})
+ORIGIN = Kind("origin", _origin, {"type": "string", "pattern": "^(\\*|https?://[^/]+/?)$"})
+PORT = Kind("port", _port, {"type": "integer", "minimum": 1, "maximum": 65535})
+RATE = Kind(
+    "rate",
+    _rate,
+    {"type": ["string", "integer"], "pattern": "^(0|\\d{1,9} ?/ ?[0-9a-zµ.]+)$", "maximum": 0},
+    _show_rate,
+)
 CA_FILE = Kind("file", _ca_file, {"type": "string", "minLength": 1})
 STORE_URL = Kind("store URL", _store_url, {"const": "memory://"})
 SECRET = Kind("secret", _secret, {"type": "string", "minLength": 1}, lambda _: "***", is_secret=True)

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from mcp_oauth2_proxy.config.environment import CONFIG_PATH, read_environment
 from mcp_oauth2_proxy.config.fields import BY_PATH, FIELDS, SECTIONS, Field
-from mcp_oauth2_proxy.config.model import Config
+from mcp_oauth2_proxy.config.model import Config, Registration
 from mcp_oauth2_proxy.config.problems import ConfigError, Problem
 from mcp_oauth2_proxy.config.yamlfile import MAX_FILE, Raw, read_yaml
 
@@ -53,7 +53,11 @@ def load_config(
     if problems:
         raise ConfigError(problems)
     sources = {field.path: raw[field.path].source if field.path in raw else "default" for field in FIELDS}
-    return Loaded(_build(values), sources)
+    config = _build(values)
+    problems += _contradictions(config)
+    if problems:
+        raise ConfigError(problems)
+    return Loaded(config, sources)
 
 
 def _read(path: str, *, required: bool) -> bytes | None:
@@ -103,6 +107,17 @@ def _from_file(field: Field, path: object) -> Any:
     return text.rstrip("\r\n")
 
 
+def _contradictions(config: Config) -> list[Problem]:
+    """Return what each is fine alone and is a mistake together."""
+    auth = config.auth
+    found = []
+    if auth.registration is Registration.TOKEN and auth.registration_token is None:
+        found.append(Problem("auth.registrationToken", "is required where auth.registration is token"))
+    if auth.registration_token is not None and auth.registration is not Registration.TOKEN:
+        found.append(Problem("auth.registrationToken", "has no meaning unless auth.registration is token"))
+    return found
+
+
 def _build(values: Mapping[str, Any]) -> Config:
     sections: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for path, value in values.items():
@@ -111,4 +126,8 @@ def _build(values: Mapping[str, Any]) -> Config:
     auth = sections["auth"]
     if not auth.get("authorization_servers"):
         auth["authorization_servers"] = (auth["base_url"],)
-    return Config(**{section: model(**sections[section]) for section, model in SECTIONS.items()})
+    for path, model in reversed(SECTIONS.items()):  # what is within another section first
+        parent, _, name = path.rpartition(".")
+        built = model(**sections.pop(path))
+        sections.setdefault(parent, {})[name] = built
+    return Config(**sections[""])

@@ -36,6 +36,14 @@ class Consent(Enum):
     NEVER = "never"
 
 
+class Registration(Enum):
+    """Who may register a client (RFC 7591)."""
+
+    OPEN = "open"
+    TOKEN = "token"  # noqa: S105 (a policy's name)
+    OFF = "off"
+
+
 class Action(Enum):
     """What a header mutation does."""
 
@@ -64,6 +72,24 @@ class Mutation:
     value_from: ValueFrom | None = None
 
 
+@frozen
+class StaticClient:
+    """One entry of ``auth.clients``: a client that the operator registered; public without a secret."""
+
+    client_id: str
+    redirect_uris: tuple[str, ...]
+    client_secret: Secret | None = None
+    name: str | None = None
+
+
+@frozen
+class Rate:
+    """So many requests in so many seconds, at once or spread; ``count`` 0 is no limit."""
+
+    count: int
+    seconds: float
+
+
 def setting(doc: str, /, **options: Any) -> Any:
     """Declare a field of the configuration; ``doc`` becomes its row in the reference and the schema."""
     metadata: Mapping[str, Any] = {"doc": doc}
@@ -89,7 +115,11 @@ class Server:
         "largest relayed request body, in bytes (0: the upstream decides)", default=0
     )
     trusted_proxies: tuple[str, ...] = setting(
-        "addresses or CIDR networks whose X-Forwarded-* headers are believed", default=()
+        "addresses or CIDR networks whose Forwarded and X-Forwarded-* headers are believed", default=()
+    )
+    cors_origins: tuple[str, ...] = setting(
+        "origins whose pages may call this proxy (CORS): `*` is every one, `[]` none",
+        default=("*",),
     )
 
 
@@ -114,6 +144,23 @@ class Headers:
     """``headers.*``: what is changed on the way to the upstream."""
 
     mutations: tuple[Mutation, ...] = setting("Ordered list of header mutations", default=())
+
+
+@frozen
+class Cimd:
+    """``auth.cimd.*``: clients whose ``client_id`` is the https URL of a metadata document."""
+
+    enabled: bool = setting("accept client ID metadata documents", default=True)
+    allowed_hosts: tuple[str, ...] = setting(
+        "hosts that documents may come from, `*.` for those below one (default: every public one)", default=()
+    )
+    allowed_ports: tuple[int, ...] = setting("ports that documents may come from", default=(443,))
+    allowed_networks: tuple[str, ...] = setting(
+        "internal networks (CIDR) that documents may come from; public addresses always may", default=()
+    )
+    ca_file: str | None = setting(
+        "PEM file of the CA that signs the documents' hosts, in place of the public ones", default=None
+    )
 
 
 @frozen
@@ -156,6 +203,45 @@ class Auth:
         "pass the client's `resource` parameter on to Keycloak (needs its resource-indicators feature)",
         default=False,
     )
+    clients: tuple[StaticClient, ...] = setting(
+        "clients known beforehand: `clientId`, `redirectUris`, and as needed `name` and `clientSecret` or "
+        "`clientSecretFile`",
+        default=(),
+    )
+    registration: Registration = setting(
+        "who may register a client: open (anybody), token (who has registrationToken) or off",
+        default=Registration.OPEN,
+    )
+    registration_token: Secret | None = setting(
+        "the initial access token that registration: token asks for", default=None
+    )
+    allowed_redirects: tuple[str, ...] = setting(
+        "where clients that register themselves may lead: hosts (`*.` for those below one), `loopback`, or "
+        "an app's scheme as `cursor://` (default: everywhere)",
+        default=(),
+    )
+    denied_redirects: tuple[str, ...] = setting(
+        "where they may not lead, in the same words; wins over allowedRedirects", default=()
+    )
+    cimd: Cimd = field(factory=Cimd)
+
+
+@frozen
+class Limits:
+    """``limits.*``: how often the OAuth endpoints answer, as COUNT/DURATION (0: no limit)."""
+
+    register_per_address: Rate = setting(
+        "registrations from one client address (IPv6: one /64)", default=Rate(300, 60.0)
+    )
+    register_total: Rate = setting("registrations from everywhere", default=Rate(3000, 60.0))
+    authorize_per_address: Rate = setting(
+        "steps of logins (authorize, consent, callback) from one client address", default=Rate(1800, 60.0)
+    )
+    authorize_total: Rate = setting("steps of logins from everywhere", default=Rate(18000, 60.0))
+    token_per_address: Rate = setting(
+        "token and revocation requests from one client address", default=Rate(1200, 60.0)
+    )
+    token_total: Rate = setting("token and revocation requests from everywhere", default=Rate(12000, 60.0))
 
 
 @frozen
@@ -181,5 +267,6 @@ class Config:
     auth: Auth
     server: Server = field(factory=Server)
     headers: Headers = field(factory=Headers)
+    limits: Limits = field(factory=Limits)
     store: Store = field(factory=Store)
     log: Log = field(factory=Log)

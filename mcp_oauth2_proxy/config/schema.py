@@ -6,7 +6,8 @@ from typing import Any
 
 import attrs
 
-from mcp_oauth2_proxy.config.fields import FIELDS, SECTIONS, Field
+from mcp_oauth2_proxy.config.clients import CLIENTS
+from mcp_oauth2_proxy.config.fields import FIELDS, SECTIONS, Field, subsections
 from mcp_oauth2_proxy.config.mutations import MUTATIONS
 
 #: ``${NAME}`` may stand for any scalar.
@@ -19,7 +20,7 @@ def json_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "mcp-oauth2-proxy",
         "type": "object",
-        "properties": {section: _section(section) for section in SECTIONS},
+        "properties": {section: _section(section) for section in subsections("")},
         "additionalProperties": False,
     }
 
@@ -36,6 +37,8 @@ def _section(section: str) -> dict[str, Any]:
                 "description": f"file that holds {field.key}"
                 + (", one a line" if field.kind.is_list else ""),
             }
+    for name in subsections(section):
+        properties[name] = _section(f"{section}.{name}")
     # A required field may also come from the environment, so that the file cannot be held to it.
     return {
         "type": ["object", "null"],
@@ -49,7 +52,7 @@ def _field(field: Field) -> dict[str, Any]:
     kind = field.kind
     if kind.is_list:
         schema: dict[str, Any] = {"type": "array", "items": {"anyOf": [kind.schema["items"], _VARIABLE]}}
-    elif kind is MUTATIONS:
+    elif kind in (MUTATIONS, CLIENTS):
         schema = dict(kind.schema)
     else:
         schema = {"anyOf": [dict(kind.schema), _VARIABLE]}

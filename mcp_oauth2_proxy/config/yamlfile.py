@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from attrs import frozen
 
-from mcp_oauth2_proxy.config.fields import BY_PATH, FIELDS, SECTIONS
+from mcp_oauth2_proxy.config.fields import BY_PATH, FIELDS, subsections
 from mcp_oauth2_proxy.config.problems import ConfigError, Problem
 from mcp_oauth2_proxy.config.suggest import did_you_mean
 
@@ -72,10 +72,17 @@ class _Reader:
         self.problems: list[Problem] = []
 
     def document(self, node: yaml.Node) -> None:
-        for section, value in self._entries(node, "", list(SECTIONS)):
-            keys = [field.key for field in FIELDS if field.section == section]
-            keys += [field.file_key for field in FIELDS if field.section == section and field.file_key]
-            for key, item in self._entries(value, section + ".", keys):
+        for section, value in self._entries(node, "", subsections("")):
+            self._section(section, value)
+
+    def _section(self, section: str, node: yaml.Node) -> None:
+        inner = subsections(section)
+        keys = [field.key for field in FIELDS if field.section == section]
+        keys += [field.file_key for field in FIELDS if field.section == section and field.file_key]
+        for key, item in self._entries(node, section + ".", [*keys, *inner]):
+            if key in inner:
+                self._section(f"{section}.{key}", item)
+            else:
                 self._field(section, key, item)
 
     def _entries(self, node: yaml.Node, prefix: str, accepted: list[str]) -> list[tuple[str, yaml.Node]]:

@@ -10,8 +10,9 @@ from typing import Any
 
 from attrs import field, frozen
 
+from mcp_oauth2_proxy.config.redirect_uris import RedirectUri
 from mcp_oauth2_proxy.facade.errors import OAuthError, Reason, SealError
-from mcp_oauth2_proxy.facade.redirects import RedirectUri, parse_redirect_uri
+from mcp_oauth2_proxy.facade.redirects import parse_redirect_uri
 from mcp_oauth2_proxy.facade.sealing import Purpose, Sealer, digest
 
 #: RFC 7591 section 2: how a client authenticates at the token endpoint.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from mcp_oauth2_proxy.config.fields import FIELDS, value_of
-from mcp_oauth2_proxy.config.model import Action, Mutation
+from mcp_oauth2_proxy.config.model import Action, Mutation, Rate, Registration, StaticClient
 from tests.config.case import ConfigCase
 from tests.config.examples import ENVIRONMENT, MINIMAL
 
@@ -21,6 +21,7 @@ VALUES = {
     "server.maxHeaderLines": ("50", 50),
     "server.maxBodyBytes": ("4194304", 4194304),
     "server.trustedProxies": ("10.0.0.0/8, 127.0.0.1", ("10.0.0.0/8", "127.0.0.1/32")),
+    "server.corsOrigins": ("https://App.example.com/, *", ("https://app.example.com", "*")),
     "upstream.url": ("http://up:1/base", "http://up:1/base"),
     "upstream.connectTimeout": ("1s", 1.0),
     "upstream.responseHeaderTimeout": ("2m", 120.0),
@@ -39,12 +40,33 @@ VALUES = {
     "auth.audiences": ("https://p/mcp", ("https://p/mcp",)),
     "auth.requiredScopes": ("mcp:read", ("mcp:read",)),
     "auth.forwardResource": ("true", True),
+    "auth.registration": ("OFF", Registration.OFF),
+    "auth.allowedRedirects": (
+        "claude.ai, *.Example.com, loopback",
+        ("claude.ai", "*.example.com", "loopback"),
+    ),
+    "auth.deniedRedirects": ("[cursor://]", ("cursor://",)),
+    "auth.clients": (
+        "[{clientId: inspector, redirectUris: ['http://localhost:6274/oauth/callback']}]",
+        (StaticClient("inspector", ("http://localhost:6274/oauth/callback",)),),
+    ),
+    "auth.cimd.enabled": ("no", False),
+    "auth.cimd.allowedHosts": ("claude.ai,*.example.com", ("claude.ai", "*.example.com")),
+    "auth.cimd.allowedPorts": ("443, 8443", (443, 8443)),
+    "auth.cimd.allowedNetworks": ("10.0.0.0/8", ("10.0.0.0/8",)),
+    "limits.registerPerAddress": ("10/1m", Rate(10, 60.0)),
+    "limits.registerTotal": ("0", Rate(0, 1.0)),
+    "limits.authorizePerAddress": ("100 / s", Rate(100, 1.0)),
+    "limits.authorizeTotal": ("1000/1h30m", Rate(1000, 5400.0)),
+    "limits.tokenPerAddress": ("5/500ms", Rate(5, 0.5)),
+    "limits.tokenTotal": ("0/1m", Rate(0, 60.0)),
     "store.url": ("memory://", "memory://"),
     "log.level": ("debug", "DEBUG"),
     "log.format": ("JSON", "json"),
 }
 #: Fields whose values are no plain data; each has a test of its own below.
 APART = {"auth.clientSecret", "auth.sealingKeys", "auth.consent", "auth.caFile", "upstream.caFile"}
+APART |= {"auth.registrationToken", "auth.cimd.caFile"}
 
 
 class Environment(ConfigCase):

@@ -28,6 +28,11 @@ WRONG = [
     ("server", "{maxBodyBytes: much}", "is not a size"),
     ("server", "{maxHeaderLines: 0}", "is not a number from 1"),
     ("server", "{trustedProxies: [10.0.0.0/99]}", "is not an address or CIDR network"),
+    ("server", "{corsOrigins: [app.example.com]}", "is not an absolute http or https URL"),
+    ("server", "{corsOrigins: ['https://a/b']}", "has a path; expected an origin"),
+    ("limits", "{registerTotal: 10}", "'10' is not a rate; expected for example 600/1m"),
+    ("limits", "{registerTotal: 10/0s}", "is not a rate"),
+    ("limits", "{tokenTotal: ten/1m}", "is not a rate"),
     ("server", "[]", "is not a mapping"),
     ("upstream", "{url: localhost:3000}", "is not an absolute http or https URL"),
     ("upstream", "{url: 'http://u:p@h'}", "must not carry a user name or password"),
@@ -73,6 +78,31 @@ WRONG_AUTH = [
     ("forwardResource: maybe", "is not a truth value"),
     ("discoveryUrl: ftp://h", "is not an absolute http or https URL"),
     ("baseUrl: https://again", "is there twice"),
+    ("registration: closed", "expected open, token, off"),
+    ("registration: token", "registrationToken is required where auth.registration is token"),
+    ("registrationToken: abc", "has no meaning unless auth.registration is token"),
+    ("allowedRedirects: ['https://h/cb']", "is no place to lead to"),
+    ("deniedRedirects: ['a.*.b']", "is no place to lead to"),
+    ("cimd: {allowedHosts: ['https://h']}", "is not a host"),
+    ("cimd: {allowedPorts: [0]}", "is not a port"),
+    ("cimd: {enabld: true}", "auth.cimd.enabld is not a setting (did you mean enabled?)"),
+    ("cimd: yes", "auth.cimd is not a mapping"),
+    ("clients: inspector", "is not a list; expected entries"),
+    ("clients: [inspector]", "[0] is not a mapping"),
+    ("clients: [{clientId: a}]", "[0].redirectUris must name at least one"),
+    ("clients: [{clientId: 'a b', redirectUris: ['cursor://x']}]", "must be ASCII without blanks"),
+    ("clients: [{clientId: 'https://a', redirectUris: ['cursor://x']}]", "must be a short name and no URL"),
+    ("clients: [{clientId: a, redirectUri: x}]", "[0].redirectUri is no field of a client"),
+    ("clients: [{clientId: a, redirectUris: ['http://h/']}]", "[0].redirectUris[0] uses http"),
+    ("clients: [{clientId: a, redirectUris: ['cursor://x'], clientSecret: short}]", "is too short"),
+    (
+        "clients: [{clientId: a, redirectUris: ['cursor://x'], clientSecretFile: /nowhere}]",
+        "clientSecretFile '/nowhere' cannot be read",
+    ),
+    (
+        "clients: [{clientId: a, redirectUris: ['cursor://x']}, {clientId: a, redirectUris: ['cursor://y']}]",
+        "has 'a' twice",
+    ),
 ]
 
 
@@ -156,9 +186,12 @@ class AnyInput(ConfigCase):
     )
     def test_any_value(self, value: object) -> None:
         """Any YAML in the place of any value is taken or refused."""
-        document = {field.section: {} for field in FIELDS}
+        document: dict[str, object] = {}
         for field in FIELDS:
-            document[field.section][field.key] = value
+            inner: dict[str, object] = document
+            for step in field.section.split("."):
+                inner = inner.setdefault(step, {})  # type: ignore[assignment]
+            inner[field.key] = value
         text = pyyaml.safe_dump(document).encode()
         try:
             self.load(text)

@@ -8,8 +8,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from mcp_oauth2_proxy.config.redirect_uris import MAX_REDIRECT_URI
 from mcp_oauth2_proxy.facade.errors import OAuthError
-from mcp_oauth2_proxy.facade.redirects import MAX_REDIRECT_URI, answer_url, parse_redirect_uri
+from mcp_oauth2_proxy.facade.redirects import answer_url, parse_redirect_uri, permitted
 
 ALLOWED = [
     "https://claude.ai/api/mcp/auth_callback",
@@ -201,3 +202,42 @@ class WayBack(SynchronousTestCase):
         answer = parse_qs(urlsplit(url).query, keep_blank_values=True)
         self.assertEqual(answer.get("state", [""]), [state])
         self.assertEqual((answer["code"], answer["iss"]), (["c"], ["https://h"]))
+
+
+class Permitted(SynchronousTestCase):
+    """``auth.allowedRedirects`` and ``auth.deniedRedirects``."""
+
+    def permitted(self, uri: str, allowed: tuple[str, ...] = (), denied: tuple[str, ...] = ()) -> bool:
+        return permitted(parse_redirect_uri(uri), allowed=allowed, denied=denied)
+
+    def test_nothing_said(self) -> None:
+        """Without lists everything that obeys the rules is permitted."""
+        for uri in ALLOWED:
+            self.assertTrue(self.permitted(uri), uri)
+
+    def test_words(self) -> None:
+        """A rule covers a host, all below one, the three loopback names, or a scheme, and nothing else."""
+        covered = {
+            "claude.ai": ["https://claude.ai/cb", "https://claude.ai:8443/cb"],
+            "*.example.com": ["https://a.example.com/", "https://b.a.example.com/"],
+            "loopback": ["http://localhost:1/", "http://127.0.0.1/x", "http://[::1]:9/x"],
+            "cursor://": ["cursor://anysphere.cursor-mcp/oauth/callback"],
+        }
+        not_covered = [
+            "https://evilclaude.ai/",
+            "https://example.com/",
+            "https://aexample.com/",
+            "vscode://x",
+        ]
+        for rule, uris in covered.items():
+            for uri in uris:
+                self.assertTrue(self.permitted(uri, (rule,)), (rule, uri))
+                self.assertFalse(self.permitted(uri, denied=(rule,)), (rule, uri))
+            others = [uri for name, found in covered.items() if name != rule for uri in found]
+            for uri in [*not_covered, *others]:
+                self.assertFalse(self.permitted(uri, (rule,)), (rule, uri))
+                self.assertTrue(self.permitted(uri, denied=(rule,)), (rule, uri))
+
+    def test_denied_wins(self) -> None:
+        """What both lists cover is denied."""
+        self.assertFalse(self.permitted("https://a.example.com/", ("*.example.com",), ("a.example.com",)))
