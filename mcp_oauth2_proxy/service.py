@@ -17,6 +17,8 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from mcp_oauth2_proxy.app import build_root
+from mcp_oauth2_proxy.cimd.fetch import Fetcher
+from mcp_oauth2_proxy.cimd.lookup import Lookup
 from mcp_oauth2_proxy.config.model import Config
 from mcp_oauth2_proxy.facade.facade import Facade
 from mcp_oauth2_proxy.facade.sealing import Sealer
@@ -99,12 +101,16 @@ class ProxyService(Service):
             client=RelayClient(self._agent),
             clock=reactor,
         )
+        self._documents = Fetcher(
+            auth.cimd, reactor=reactor, lookup=Lookup(reactor), tls=TrustPolicy(auth.cimd.ca_file)
+        )
         facade = Facade(
             config,
             realm=self._realm,
             store=open_store(config.store.url, reactor),
             sealer=Sealer.from_config(auth, reactor.seconds),
             clock=reactor,
+            fetch=self._documents.get,
         )
         root = build_root(
             auth.base_url,
@@ -175,6 +181,7 @@ class ProxyService(Service):
         if self.site.active_requests:
             self._log.warn("cutting {requests} requests", requests=self.site.active_requests)
         self.site.abort_all()
+        self._documents.stop()
         if self._realm.running:
             await self._realm.stopService()
         self._agent.closeIdle()

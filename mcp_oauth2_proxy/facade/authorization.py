@@ -17,6 +17,7 @@ from mcp_oauth2_proxy.facade.errors import (
     invalid_request,
 )
 from mcp_oauth2_proxy.facade.parameters import Parameters
+from mcp_oauth2_proxy.facade.redirects import Permitted
 from mcp_oauth2_proxy.facade.scopes import narrow, parse_scope
 from mcp_oauth2_proxy.facade.sealing import digest
 from mcp_oauth2_proxy.gate.resource_id import same_resource, within
@@ -64,14 +65,29 @@ class AuthorizationRequest:
 
 
 def read_authorization(
-    parameters: Parameters, client: Client, *, base_url: str, supported: frozenset[str] | None
+    parameters: Parameters,
+    client: Client,
+    *,
+    base_url: str,
+    supported: frozenset[str] | None,
+    permitted: Permitted,
 ) -> AuthorizationRequest:
     """Return the request that ``client`` makes.
 
-    Raises :exc:`OAuthError` while the redirect URI is not proven, :exc:`RedirectedError` afterwards.
+    Raises :exc:`OAuthError` while the redirect URI is not proven and ``permitted``,
+    :exc:`RedirectedError` afterwards.
     """
     parameters.refuse_repeated("client_id", "redirect_uri")
-    redirect_uri = client.match(parameters.get("redirect_uri")).text
+    uri = client.match(parameters.get("redirect_uri"))
+    if not (client.by_operator or permitted(uri)):
+        raise OAuthError(
+            "invalid_request",
+            400,
+            f"this server does not lead to {uri.target}",
+            reason=Reason.REDIRECT_DENIED,
+            detail="by auth.allowedRedirects or auth.deniedRedirects",
+        )
+    redirect_uri = uri.text
     state = None if "state" in parameters.repeated else parameters.get("state")
     try:
         if state is not None and len(state) > MAX_STATE:

@@ -1,4 +1,4 @@
-"""Client authentication at the token endpoint: none, client_secret_post, client_secret_basic (RFC 6749 2.3).
+"""Client authentication at the token endpoint: none, a secret (RFC 6749 2.3) or an assertion (RFC 7523).
 
 A failure is 401 ``invalid_client`` and has burned nothing: clients try one method after the other.
 """
@@ -13,6 +13,7 @@ from urllib.parse import unquote_plus
 
 from attrs import field, frozen
 
+from mcp_oauth2_proxy.facade.assertions import ASSERTION_TYPE, issuer_of, refused
 from mcp_oauth2_proxy.facade.clients import Client
 from mcp_oauth2_proxy.facade.errors import (
     ClientAuthenticationError,
@@ -30,11 +31,12 @@ class Credentials:
     """What a request says about its client. ``pairs`` are the readings of it, the literal one first.
 
     SDKs disagree whether id and secret are URL-encoded inside Basic (RFC 6749 section 2.3.1 says yes),
-    so both readings are tried.
+    so both readings are tried. With an ``assertion`` there is no secret.
     """
 
     pairs: tuple[tuple[str, str], ...] = field(repr=False)
     basic: bool
+    assertion: str | None = field(default=None, repr=False)
 
 
 def read_credentials(authorization: Sequence[bytes], form: Parameters) -> Credentials:
@@ -46,7 +48,9 @@ def read_credentials(authorization: Sequence[bytes], form: Parameters) -> Creden
         raise invalid_request("there is more than one Authorization header", Reason.CLIENT_METHODS)
     body_id, body_secret = form.get("client_id"), form.get("client_secret")
     if form.get("client_assertion") or form.get("client_assertion_type"):
-        raise _refused("client assertions are not supported", Reason.CLIENT_METHODS, basic=False)
+        if authorization or body_secret:
+            raise invalid_request("the client authenticates in two ways", Reason.CLIENT_METHODS)
+        return _read_assertion(form, body_id)
     if not authorization:
         if body_id is None:
             raise _refused("the request names no client", Reason.CLIENT_MISSING, basic=False)
@@ -61,6 +65,17 @@ def read_credentials(authorization: Sequence[bytes], form: Parameters) -> Creden
         # An empty Basic password beside a secret in the body is a client that hedges: the body counts.
         pairs = ((pairs[0][0], body_secret), (pairs[1][0], body_secret))
     return Credentials(tuple(dict.fromkeys(pairs)), basic=True)
+
+
+def _read_assertion(form: Parameters, client_id: str | None) -> Credentials:
+    assertion = form.get("client_assertion")
+    if assertion is None or form.get("client_assertion_type") != ASSERTION_TYPE:
+        raise refused(f"client_assertion_type must be {ASSERTION_TYPE}")
+    # RFC 7521 section 4.2: client_id may be left out; who it is then is what the assertion has to prove.
+    named = client_id or issuer_of(assertion)
+    if named is None:
+        raise refused("it names no client")
+    return Credentials(((named, ""),), basic=False, assertion=assertion)
 
 
 def _read_basic(value: bytes) -> tuple[str, str]:
@@ -82,7 +97,7 @@ def _read_basic(value: bytes) -> tuple[str, str]:
 def authenticate(
     client: Client, credentials: Credentials, secret_matches: Callable[[str, str], bool]
 ) -> Client:
-    """Return ``client`` when its credentials hold.
+    """Return ``client`` when its credentials, which are no assertion, hold.
 
     ``secret_matches(client_id, secret)`` compares in constant time. A public client has no secret, and
     an empty one in a Basic header says so (some SDKs send that when no method was agreed).
@@ -94,6 +109,8 @@ def authenticate(
         raise _refused(
             "this client is registered without a secret", Reason.CLIENT_SECRET, basic=credentials.basic
         )
+    if client.signs:
+        raise _refused("this client proves itself by an assertion", Reason.CLIENT_METHODS, basic=False)
     matches = [secret_matches(client.client_id, secret) for secret in secrets]
     if any(matches):
         return client

@@ -2,10 +2,12 @@
 
 A ``client_id`` from dynamic registration is the sealed registration itself, so it survives restarts,
 is the same on every replica and costs no memory. A ``client_secret`` is a MAC of the ``client_id``.
+Other clients are known beforehand (``auth.clients``) or by their metadata document.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import field, frozen
@@ -19,6 +21,9 @@ from mcp_oauth2_proxy.facade.sealing import Purpose, Sealer, digest
 NONE = "none"
 POST = "client_secret_post"
 BASIC = "client_secret_basic"
+#: RFC 7523: a client that proves itself by a key, which its metadata document publishes.
+PRIVATE_KEY_JWT = "private_key_jwt"
+#: What a client can register by itself.
 AUTH_METHODS = (NONE, POST, BASIC)
 
 CODE_GRANT = "authorization_code"
@@ -27,8 +32,20 @@ GRANTS = (CODE_GRANT, REFRESH_GRANT)
 
 
 @frozen
+class ClientKeys:
+    """Where a client's public keys are: in its metadata, or at a URL (RFC 7591 section 2)."""
+
+    jwks: Mapping[str, Any] | None
+    uri: str | None
+
+
+@frozen
 class Client:
-    """A registered client (RFC 7591 section 2); ``client_id`` stays out of a ``repr``."""
+    """A client (RFC 7591 section 2); ``client_id`` stays out of a ``repr``.
+
+    ``also`` are further methods of authentication that it offers, ``publisher`` is the host that its
+    metadata document came from, and ``by_operator`` says that it is one of ``auth.clients``.
+    """
 
     client_id: str = field(repr=False)
     redirect_uris: tuple[str, ...]
@@ -36,6 +53,10 @@ class Client:
     grants: tuple[str, ...]
     name: str | None = None
     scope: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    keys: ClientKeys | None = None
+    publisher: str | None = None
+    by_operator: bool = False
 
     @property
     def digest(self) -> str:
@@ -44,8 +65,13 @@ class Client:
 
     @property
     def is_public(self) -> bool:
-        """Whether the client has no secret (RFC 6749 section 2.1)."""
-        return self.auth_method == NONE
+        """Whether the client needs no secret (RFC 6749 section 2.1)."""
+        return NONE in (self.auth_method, *self.also)
+
+    @property
+    def signs(self) -> bool:
+        """Whether the client can prove itself by ``private_key_jwt``."""
+        return PRIVATE_KEY_JWT in (self.auth_method, *self.also)
 
     def match(self, requested: str | None) -> RedirectUri:
         """Return the proven redirect URI of an authorization request, as it was requested.

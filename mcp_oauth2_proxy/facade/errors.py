@@ -21,6 +21,12 @@ class Reason(Enum):
     CLIENT_MISSING = "client_missing"
     CLIENT_UNKNOWN = "client_unknown"
     CLIENT_EXPIRED = "client_expired"
+    CLIENT_DOCUMENT = "client_document_refused"
+    CLIENT_DOCUMENT_DOWN = "client_document_unavailable"
+    CLIENT_ASSERTION = "client_assertion_refused"
+    REGISTRATION_OFF = "registration_off"
+    REGISTRATION_TOKEN = "registration_token_wrong"  # noqa: S105 (the name of a reason)
+    REDIRECT_DENIED = "redirect_uri_denied"
     CLIENT_SECRET = "client_secret_wrong"  # noqa: S105 (the name of a reason)
     CLIENT_METHODS = "client_two_methods"
     GRANT_FORBIDDEN = "grant_not_registered"
@@ -93,6 +99,13 @@ class MethodNotAllowedError(OAuthError):
     def __init__(self, allowed: tuple[str, ...]) -> None:
         super().__init__("invalid_request", 405, f"use {' or '.join(allowed)} here", reason=Reason.METHOD)
         self.allowed = allowed
+
+
+class RegistrationTokenError(OAuthError):
+    """Registration asks for an initial access token, which is missing or wrong (RFC 7591 section 3)."""
+
+    def __init__(self, description: str) -> None:
+        super().__init__("invalid_token", 401, description, reason=Reason.REGISTRATION_TOKEN)
 
 
 class RedirectedError(OAuthError):

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IReactorTime
 
 from mcp_oauth2_proxy.config.model import Config
-from mcp_oauth2_proxy.facade.clients import Client, open_client_id
+from mcp_oauth2_proxy.config.redirect_uris import RedirectUri
 from mcp_oauth2_proxy.facade.cookies import Cookies
-from mcp_oauth2_proxy.facade.errors import OAuthError, Reason, SealError, unavailable
+from mcp_oauth2_proxy.facade.directory import Directory, Fetch
+from mcp_oauth2_proxy.facade.errors import Reason, unavailable
 from mcp_oauth2_proxy.facade.login import Login
 from mcp_oauth2_proxy.facade.metadata import issuer
 from mcp_oauth2_proxy.facade.pages import Pages
+from mcp_oauth2_proxy.facade.redirects import permitted
 from mcp_oauth2_proxy.facade.refresh import RefreshBroker
 from mcp_oauth2_proxy.facade.scopes import supported_scopes
 from mcp_oauth2_proxy.facade.sealing import Sealer
@@ -24,7 +26,10 @@ from mcp_oauth2_proxy.stores.interfaces import IStore
 
 
 class Facade:
-    """What the authorization server is made of. ``token_bytes(n)`` returns ``n`` unguessable bytes."""
+    """What the authorization server is made of.
+
+    ``fetch`` gets a stranger's JSON document, ``token_bytes(n)`` returns ``n`` unguessable bytes.
+    """
 
     def __init__(
         self,
@@ -34,6 +39,7 @@ class Facade:
         store: IStore,
         sealer: Sealer,
         clock: IReactorTime,
+        fetch: Fetch,
         token_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self.auth = config.auth
@@ -54,6 +60,9 @@ class Facade:
             clock=clock,
             random=self.random,
         )
+        self.directory = Directory(self.auth, sealer=sealer, clock=clock, fetch=fetch)
+        #: What a client assertion may name as its audience: this server, or the endpoint it is sent to.
+        self.assertion_audiences = (self.base_url, f"{self.base_url}/oauth/token")
         self.refresher = RefreshBroker(self.auth, realm=realm, vault=self.vault, sealer=sealer, clock=clock)
 
     def random(self) -> str:
@@ -66,16 +75,10 @@ class Facade:
         metadata = self.realm.metadata
         return supported_scopes(self.auth, metadata.scopes_supported if metadata else ())
 
-    async def client(self, client_id: str, *, status: int) -> Client:
-        """Return the client of ``client_id``, or raise ``invalid_client`` with ``status``."""
-        try:
-            return open_client_id(client_id, self.sealer, self.auth.client_ttl)
-        except SealError as error:
-            reason = Reason.CLIENT_EXPIRED if error.expired else Reason.CLIENT_UNKNOWN
-            what = "has expired" if error.expired else "is not known here"
-            raise OAuthError(
-                "invalid_client", status, f"the client's registration {what}", reason=reason
-            ) from None
+    def permitted(self, uri: RedirectUri) -> bool:
+        """Return whether clients that register themselves may lead to ``uri``."""
+        auth = self.auth
+        return permitted(uri, allowed=auth.allowed_redirects, denied=auth.denied_redirects)
 
     def require_ready(self) -> None:
         """Raise ``temporarily_unavailable`` while nobody can sign in at the realm."""

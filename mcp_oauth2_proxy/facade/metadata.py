@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from mcp_oauth2_proxy.config.model import Auth
-from mcp_oauth2_proxy.facade.clients import AUTH_METHODS, GRANTS
+from mcp_oauth2_proxy.config.model import Auth, Registration
+from mcp_oauth2_proxy.facade.clients import AUTH_METHODS, GRANTS, PRIVATE_KEY_JWT
+from mcp_oauth2_proxy.gate.keys import ALGORITHMS
 from mcp_oauth2_proxy.gate.resource_id import resource_url
 
 #: Seconds a document may be cached: clients look once a connection, and a change should be seen soon.
@@ -59,17 +60,22 @@ def authorization_server(auth: Auth) -> dict[str, Any]:
         "issuer": base,
         "authorization_endpoint": f"{base}/oauth/authorize",
         "token_endpoint": f"{base}/oauth/token",
-        "registration_endpoint": f"{base}/oauth/register",
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
         "grant_types_supported": list(GRANTS),
         "token_endpoint_auth_methods_supported": list(AUTH_METHODS),
+        "client_id_metadata_document_supported": auth.cimd.enabled,
         "code_challenge_methods_supported": ["S256"],
         "authorization_response_iss_parameter_supported": True,
         "jwks_uri": f"{auth.issuer_url.rstrip('/')}/protocol/openid-connect/certs",
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
     }
+    if auth.registration is not Registration.OFF:
+        document["registration_endpoint"] = f"{base}/oauth/register"
+    if auth.cimd.enabled:
+        document["token_endpoint_auth_methods_supported"].append(PRIVATE_KEY_JWT)
+        document["token_endpoint_auth_signing_alg_values_supported"] = sorted(ALGORITHMS)
     if auth.scopes_supported:
         document["scopes_supported"] = list(auth.scopes_supported)
     return document

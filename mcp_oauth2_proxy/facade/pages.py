@@ -35,6 +35,9 @@ ADVICE = {
     Reason.CLIENT_UNKNOWN: _ADD_AGAIN,
     Reason.CLIENT_EXPIRED: _ADD_AGAIN,
     Reason.REDIRECT_MISMATCH: _ADD_AGAIN,
+    Reason.CLIENT_DOCUMENT: "Tell who runs this server which app it was: it is not accepted here.",
+    Reason.CLIENT_DOCUMENT_DOWN: "Wait a moment and try again.",
+    Reason.REDIRECT_DENIED: "Tell who runs this server which app it was: it is not accepted here.",
     Reason.CONSENT_FORGED: _START_AGAIN,
     Reason.CONSENT_EXPIRED: _START_AGAIN,
     Reason.CONSENT_BROWSER: "Allow cookies for this site, then go back to your app and start again.",
@@ -53,6 +56,7 @@ class ConsentView:
     """What the consent page says, before it is made harmless and escaped."""
 
     client_name: str | None
+    publisher: str | None
     redirect_uri: str
     scopes: tuple[str, ...]
     resource: str
@@ -101,6 +105,7 @@ class Pages:
         page = self._render(
             "consent.html",
             client=harmless(view.client_name or "") or "An app without a name",
+            publisher=view.publisher,
             target=redirect.target,
             is_loopback=redirect.is_loopback,
             is_app=not redirect.is_web,

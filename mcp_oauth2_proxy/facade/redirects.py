@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import urlencode
 
 from mcp_oauth2_proxy.config.redirect_uris import RedirectUri, read_redirect_uri
 from mcp_oauth2_proxy.facade.errors import OAuthError, Reason
+
+#: Whether the operator lets clients that register themselves lead to a place.
+Permitted = Callable[[RedirectUri], bool]
 
 
 def parse_redirect_uri(text: str) -> RedirectUri:

@@ -17,7 +17,7 @@ from mcp_oauth2_proxy.facade.clients import (
     issue_client_id,
 )
 from mcp_oauth2_proxy.facade.errors import OAuthError, Reason
-from mcp_oauth2_proxy.facade.redirects import parse_redirect_uri
+from mcp_oauth2_proxy.facade.redirects import Permitted, parse_redirect_uri
 from mcp_oauth2_proxy.facade.scopes import narrow, parse_scope
 from mcp_oauth2_proxy.facade.sealing import Purpose, Sealer
 
@@ -30,19 +30,21 @@ MAX_CLIENT_NAME = 200
 MAX_RECORD = 8 * 1024
 
 
-def read_registration(document: Mapping[str, Any], *, supported: frozenset[str] | None) -> dict[str, Any]:
+def read_registration(
+    document: Mapping[str, Any], *, supported: frozenset[str] | None, permitted: Permitted
+) -> dict[str, Any]:
     """Return the record that registration ``document`` comes to, narrowed to what is supported.
 
-    Unknown fields are ignored and unknown grants dropped (RFC 7591 sections 2 and 3.2.1). Raises
-    ``invalid_redirect_uri`` or ``invalid_client_metadata``.
+    Unknown fields are ignored, unknown grants and redirect URIs that are not ``permitted`` dropped (RFC
+    7591 sections 2 and 3.2.1). Raises ``invalid_redirect_uri`` or ``invalid_client_metadata``.
     """
     client = Client(
         client_id="",
-        redirect_uris=_redirect_uris(document),
+        redirect_uris=_redirect_uris(document, permitted),
         auth_method=_auth_method(document),
-        grants=_grants(document),
-        name=_name(document),
-        scope=narrow(parse_scope(_text(document, "scope")), supported),
+        grants=read_grants(document),
+        name=read_name(document),
+        scope=narrow(parse_scope(read_text(document, "scope")), supported),
     )
     record = client.to_record()
     if len(json.dumps(record, ensure_ascii=False).encode("utf-8")) > MAX_RECORD:
@@ -75,48 +77,63 @@ def registration_response(record: dict[str, Any], *, sealer: Sealer, ttl: float)
     return response
 
 
-def _redirect_uris(document: Mapping[str, Any]) -> tuple[str, ...]:
-    uris = _texts(document, "redirect_uris", code="invalid_redirect_uri")
-    if not uris:
+def _redirect_uris(document: Mapping[str, Any], permitted: Permitted) -> tuple[str, ...]:
+    texts = read_texts(document, "redirect_uris", code="invalid_redirect_uri")
+    if not texts:
         raise _refuse("redirect_uris is missing or empty", code="invalid_redirect_uri")
-    if len(uris) > MAX_REDIRECT_URIS:
+    if len(texts) > MAX_REDIRECT_URIS:
         raise _refuse(f"more than {MAX_REDIRECT_URIS} redirect URIs", code="invalid_redirect_uri")
-    return tuple(dict.fromkeys(parse_redirect_uri(uri).text for uri in uris))
+    uris = [parse_redirect_uri(text) for text in texts]
+    # Apps register every place they might need at once: one that is not permitted costs that place only.
+    kept = dict.fromkeys(uri.text for uri in uris if permitted(uri))
+    if not kept:
+        raise OAuthError(
+            "invalid_redirect_uri",
+            400,
+            "this server leads to none of these redirect URIs",
+            reason=Reason.REDIRECT_DENIED,
+            detail="asked for " + ", ".join(uri.target for uri in uris),
+        )
+    return tuple(kept)
 
 
 def _auth_method(document: Mapping[str, Any]) -> str:
     # Absent means client_secret_basic (RFC 7591 section 2). A method that is not offered is replaced by
     # it, which section 3.2.1 allows and the response names: refusing would shut the client out for good.
-    method = _text(document, "token_endpoint_auth_method")
+    method = read_text(document, "token_endpoint_auth_method")
     return method if method in AUTH_METHODS else BASIC
 
 
-def _grants(document: Mapping[str, Any]) -> tuple[str, ...]:
-    asked = _texts(document, "grant_types")
+def read_grants(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the grants of client metadata, narrowed to ours; raises ``invalid_client_metadata``."""
+    asked = read_texts(document, "grant_types")
     # Absent, RFC 7591 says the code grant alone; a refresh token too spares people a login every few
     # minutes, and the response says so.
     grants = tuple(grant for grant in GRANTS if not asked or grant in asked)
     if CODE_GRANT not in grants:
         raise _refuse("grant_types must contain authorization_code")
-    response_types = _texts(document, "response_types")
+    response_types = read_texts(document, "response_types")
     if response_types and "code" not in response_types:
         raise _refuse("response_types must contain code")
     return grants
 
 
-def _name(document: Mapping[str, Any]) -> str | None:
-    name = (_text(document, "client_name") or "")[:MAX_CLIENT_NAME].strip()
+def read_name(document: Mapping[str, Any]) -> str | None:
+    """Return the name in client metadata, cut where it is too long."""
+    name = (read_text(document, "client_name") or "")[:MAX_CLIENT_NAME].strip()
     return name or None
 
 
-def _text(document: Mapping[str, Any], name: str) -> str | None:
+def read_text(document: Mapping[str, Any], name: str) -> str | None:
+    """Return a member that is text; empty and null are as if absent."""
     value = document.get(name)
     if value is None or isinstance(value, str):
         return value or None
     raise _refuse(f"{name} must be a string")
 
 
-def _texts(document: Mapping[str, Any], name: str, *, code: str = "invalid_client_metadata") -> list[str]:
+def read_texts(document: Mapping[str, Any], name: str, *, code: str = "invalid_client_metadata") -> list[str]:
+    """Return a member that is a list of texts."""
     value = document.get(name)
     if value is None:
         return []

@@ -18,6 +18,7 @@ from mcp_oauth2_proxy.facade.errors import (
     OAuthError,
     Reason,
     RedirectedError,
+    RegistrationTokenError,
     invalid_request,
 )
 from mcp_oauth2_proxy.facade.facade import Facade
@@ -153,6 +154,8 @@ class FacadeResource(Resource):
             extra.append(("Allow", ", ".join(error.allowed)))
         if isinstance(error, ClientAuthenticationError) and error.basic:
             extra.append(("WWW-Authenticate", 'Basic realm="mcp-oauth2-proxy", charset="UTF-8"'))
+        if isinstance(error, RegistrationTokenError):
+            extra.append(("WWW-Authenticate", 'Bearer realm="mcp-oauth2-proxy", error="invalid_token"'))
         if error.status == 503:
             extra.append(("Retry-After", str(RETRY_AFTER)))
         if self.is_page and exchange.wants_page():

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hmac
 from typing import ClassVar
 from urllib.parse import urlsplit
 
 from twisted.logger import Logger
 
-from mcp_oauth2_proxy.config.model import Consent
+from mcp_oauth2_proxy.config.model import Consent, Registration
 from mcp_oauth2_proxy.facade.answers import Answer, json_answer
 from mcp_oauth2_proxy.facade.authorization import AuthorizationRequest, read_authorization
+from mcp_oauth2_proxy.facade.clients import Client
 from mcp_oauth2_proxy.facade.cookies import parse_cookies, remember_consent, remembered_consents
 from mcp_oauth2_proxy.facade.errors import (
     OAuthError,
     Reason,
     RedirectedError,
+    RegistrationTokenError,
     SealError,
     invalid_request,
 )
@@ -84,8 +87,10 @@ class RegisterResource(FacadeResource):
 
     async def answer(self, exchange: Exchange) -> Answer:
         """Register the client that the body describes."""
+        self._check_policy(exchange)
         document = parse_json_object(await exchange.body(), exchange.header("Content-Type"))
-        record = read_registration(document, supported=self.facade.supported)
+        facade = self.facade
+        record = read_registration(document, supported=facade.supported, permitted=facade.permitted)
         ttl = self.facade.auth.client_ttl
         response = registration_response(record, sealer=self.facade.sealer, ttl=ttl)
         client = digest("client", response["client_id"])[:22]
@@ -98,6 +103,24 @@ class RegisterResource(FacadeResource):
         )
         return json_answer(201, response)
 
+    def _check_policy(self, exchange: Exchange) -> None:
+        """Refuse whom ``auth.registration`` does not let register (RFC 7591 section 3)."""
+        auth = self.facade.auth
+        if auth.registration is Registration.OFF:
+            raise OAuthError(
+                "access_denied",
+                403,
+                "clients cannot register themselves here; ask who runs this server for a client_id",
+                reason=Reason.REGISTRATION_OFF,
+            )
+        if auth.registration is Registration.OPEN or auth.registration_token is None:
+            return
+        given = b" ".join(exchange.headers("Authorization"))
+        expected = b"Bearer " + auth.registration_token.reveal().encode("utf-8")
+        if not hmac.compare_digest(given, expected):
+            what = "is wrong" if given else "is missing"
+            raise RegistrationTokenError(f"the initial access token {what}")
+
 
 class AuthorizeResource(FacadeResource):
     """``/oauth/authorize`` (RFC 6749 section 4.1.1): consent, then the way to Keycloak."""
@@ -109,9 +132,15 @@ class AuthorizeResource(FacadeResource):
         facade = self.facade
         parameters = exchange.query()
         parameters.refuse_repeated("client_id")
-        client = await facade.client(parameters.require("client_id"), status=400)
+        client = await facade.directory.find(parameters.require("client_id"), status=400)
         exchange.note(client=client.digest)
-        request = read_authorization(parameters, client, base_url=facade.base_url, supported=facade.supported)
+        request = read_authorization(
+            parameters,
+            client,
+            base_url=facade.base_url,
+            supported=facade.supported,
+            permitted=facade.permitted,
+        )
         try:
             facade.require_ready()
             jar = parse_cookies(exchange.headers("Cookie"))
@@ -120,7 +149,7 @@ class AuthorizeResource(FacadeResource):
                 return self.leave(departure.url, done=False).with_cookies(departure.cookies)
         except OAuthError as error:
             raise RedirectedError(error, redirect_uri=request.redirect_uri, state=request.state) from error
-        return self._ask(request, client.name, jar)
+        return self._ask(request, client, jar)
 
     def _consented(self, request: AuthorizationRequest, jar: dict[str, str]) -> bool:
         consent = self.facade.auth.consent
@@ -129,13 +158,14 @@ class AuthorizeResource(FacadeResource):
         known = remembered_consents(jar.get(self.facade.cookies.remembered), self.facade.sealer)
         return _consent_key(request) in known
 
-    def _ask(self, request: AuthorizationRequest, name: str | None, jar: dict[str, str]) -> Answer:
+    def _ask(self, request: AuthorizationRequest, client: Client, jar: dict[str, str]) -> Answer:
         facade = self.facade
         # One identifier for the browser, kept while it lives: two open pages both work.
         browser = facade.cookies.browser_id(jar) or facade.random()
         form = {"request": request.to_record(), "browser": digest("browser", browser)}
         view = ConsentView(
-            client_name=name,
+            client_name=client.name,
+            publisher=client.publisher,
             redirect_uri=request.redirect_uri,
             scopes=request.scopes,
             resource=request.resource or facade.base_url,
@@ -180,7 +210,7 @@ class ConsentResource(FacadeResource):
         if decision != "allow":
             raise invalid_request("decision must be allow or deny", Reason.UNSUPPORTED)
         # The registration may have run out while the page was open.
-        await facade.client(request.client_id, status=400)
+        await facade.directory.find(request.client_id, status=400)
         facade.require_ready()
         departure = await facade.login.begin(request, jar)
         cookies = [*departure.cookies]

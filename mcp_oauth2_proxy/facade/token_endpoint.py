@@ -7,8 +7,9 @@ from typing import Any
 
 from attrs import field, frozen
 
+from mcp_oauth2_proxy.facade.assertions import check_assertion, key_id_of, refused
 from mcp_oauth2_proxy.facade.clientauth import authenticate, read_credentials
-from mcp_oauth2_proxy.facade.clients import CODE_GRANT, REFRESH_GRANT, Client, secret_matches
+from mcp_oauth2_proxy.facade.clients import CODE_GRANT, REFRESH_GRANT, Client
 from mcp_oauth2_proxy.facade.errors import (
     ClientAuthenticationError,
     OAuthError,
@@ -63,15 +64,32 @@ async def _authenticated(facade: Facade, form: Parameters, authorization: Sequen
     refusal: OAuthError | None = None
     for client_id, _ in credentials.pairs:
         try:
-            client = await facade.client(client_id, status=401)
+            client = await facade.directory.find(client_id, status=401)
         except OAuthError as error:
             refusal = refusal or error
             continue
-        return authenticate(
-            client, credentials, lambda known, secret: secret_matches(known, secret, facade.sealer)
-        )
+        if credentials.assertion is not None:
+            return await _proven(facade, client, credentials.assertion)
+        return authenticate(client, credentials, facade.directory.secret_matches)
     assert refusal is not None  # noqa: S101 (there is at least one pair)
-    raise ClientAuthenticationError(refusal.description, reason=refusal.reason, basic=credentials.basic)
+    if refusal.status != 401:  # not the client's fault: it may try again
+        raise refusal
+    raise ClientAuthenticationError(
+        refusal.description, reason=refusal.reason, basic=credentials.basic, detail=refusal.detail
+    )
+
+
+async def _proven(facade: Facade, client: Client, assertion: str) -> Client:
+    """Return ``client`` when ``assertion`` is its own, good, and used for the first time."""
+    if client.keys is None:
+        raise refused("this client has published no keys")
+    keys = await facade.directory.keys(client.keys, key_id_of(assertion))
+    good = check_assertion(
+        assertion, client, keys=keys, accepted=facade.assertion_audiences, now=facade.clock.seconds()
+    )
+    if not await facade.vault.claim(f"assertion:{good.name}", b"used", good.remember):
+        raise refused("it was used before")
+    return client
 
 
 async def _redeem_code(facade: Facade, form: Parameters, client: Client) -> dict[str, Any]:

@@ -40,19 +40,20 @@ class KeySet:
     _all: tuple[SigningKey, ...] = ()
 
     @classmethod
-    def from_jwks(cls, document: Mapping[str, Any]) -> KeySet:
+    def from_jwks(cls, document: Mapping[str, Any], *, of_client: bool = False) -> KeySet:
         """Return the signing keys of a JWK set, leaving out what must not verify a token.
 
         Left out are encryption keys (Keycloak publishes an RSA-OAEP key of use ``enc``), keys that
         don't say they are for signatures, symmetric keys, short RSA keys, and whatever cannot be
-        read: one odd key must not take the others with it.
+        read: one odd key must not take the others with it. Keys ``of_client``, published for
+        signatures alone, need not say their use (RFC 7517 section 4.2 makes it optional).
 
         :raises ValueError: where the document is not a JWK set at all.
         """
         listed = document.get("keys")
         if not isinstance(listed, list):
             raise ValueError("a JWK set has a list named keys")  # noqa: TRY004 (the document is wrong, not the call)
-        keys = [key for entry in listed[:MAX_KEYS] if (key := _signing_key(entry)) is not None]
+        keys = [key for entry in listed[:MAX_KEYS] if (key := _signing_key(entry, of_client)) is not None]
         by_id: dict[str, SigningKey] = {}
         for key in keys:
             if key.key_id is not None:
@@ -78,8 +79,8 @@ class KeySet:
         return fitting[0] if len(fitting) == 1 else None
 
 
-def _signing_key(entry: object) -> SigningKey | None:
-    if not isinstance(entry, dict) or entry.get("use") != "sig":
+def _signing_key(entry: object, of_client: bool) -> SigningKey | None:
+    if not isinstance(entry, dict) or entry.get("use", "sig" if of_client else None) != "sig":
         return None
     algorithms = _fitting_algorithms(entry)
     if not algorithms:

@@ -20,6 +20,7 @@ from mcp_oauth2_proxy.demo.exchange import Exchange
 from tests.e2e.application import CALLBACK, Application, document
 from tests.keycloak_contract.harness import ContractCase, Pkce
 from tests.support.browser import Answer
+from tests.support.documents import DocumentHost
 from tests.support.keycloak import CREDENTIALS as C
 from tests.support.program import free_port
 from tests.support.proxy import Proxy
@@ -200,6 +201,47 @@ class Flow(FlowCase):
         planted = [*application.secrets, C.client_secret, C.password, "made.up.token-that-is-secret"]
         self.assertGreater(len(planted), 8)
         self.assertEqual([value[:12] for value in planted if value in output], [])
+
+
+class Documents(FlowCase):
+    """Clients that identify themselves by a metadata document (CIMD)."""
+
+    async def documents(self) -> DocumentHost:
+        """Return a host for documents."""
+        host = DocumentHost(global_reactor())
+        self.addCleanup(host.stop)
+        return host
+
+    async def test_no_registration(self) -> None:
+        """A document takes the place of a registration: login, call, refresh, with one fetch in all."""
+        host = await self.documents()
+        application = self.application(await self.proxy(cimd=host.settings))
+        await application.discover()
+        self.assertIs(application.metadata["client_id_metadata_document_supported"], True)
+        application.client_id = host.publish("/c.json", client_name="Paper", redirect_uris=[CALLBACK])
+        arrival, pkce = await application.authorize()
+        page = next(answer for answer in arrival.trail if answer.page.forms)
+        self.assertIn("Paper", page.text)
+        self.assertIn(f"localhost:{host.port}", page.text, "the page names who published the document")
+        tokens = document(await application.redeem(arrival.parameters["code"], pkce))
+        self.assert_initialized(await application.call(tokens["access_token"]))
+        document(await application.refresh(tokens["refresh_token"]))
+        self.assertEqual(host.asked, ["/c.json"])
+
+    async def test_private_networks(self) -> None:
+        """By default nothing is fetched from this machine or its network; the page does not say why."""
+        host = await self.documents()
+        settings = {**host.settings, "allowedNetworks": []}
+        proxy = await self.proxy(cimd=settings)
+        application = self.application(proxy)
+        await application.discover()
+        application.client_id = host.publish("/c.json", redirect_uris=[CALLBACK])
+        url = application.authorize_url(Pkce.make(), "state")
+        answer = await application.browser.request("GET", url)
+        self.assertEqual(answer.status, 503)
+        self.assertNotIn("127.0.0.1", answer.text.replace(proxy.base_url, ""))
+        self.assertEqual(host.asked, [])
+        self.assertIn("resolves to", proxy.output)
 
 
 class Foreign(FlowCase):

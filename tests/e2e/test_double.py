@@ -33,3 +33,7 @@ class DoubleOutages(_OnTheDouble, flow.Outages):
 
 class DoubleMcpClient(_OnTheDouble, flow.McpClient):
     """The official MCP client and the double."""
+
+
+class DoubleDocuments(_OnTheDouble, flow.Documents):
+    """Clients with a metadata document, logged in through the double."""

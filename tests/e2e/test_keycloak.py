@@ -31,3 +31,7 @@ class KeycloakOutages(_OnKeycloak, flow.Outages):
 
 class KeycloakMcpClient(_OnKeycloak, flow.McpClient):
     """The official MCP client and a real Keycloak."""
+
+
+class KeycloakDocuments(_OnKeycloak, flow.Documents):
+    """Clients with a metadata document, logged in at Keycloak."""

@@ -52,7 +52,11 @@ def read(
     replaced = {name for name, _ in more} | {without}
     pairs = [pair for pair in GOOD.items() if pair[0] not in replaced] + list(more)
     return read_authorization(
-        parse_query(urlencode(pairs).encode()), client, base_url=BASE, supported=supported
+        parse_query(urlencode(pairs).encode()),
+        client,
+        base_url=BASE,
+        supported=supported,
+        permitted=lambda _: True,
     )
 
 
@@ -158,7 +162,9 @@ class Requests(SynchronousTestCase):
         pairs = {**GOOD, **changes}
         try:
             parameters = parse_query(urlencode(pairs, errors="replace").encode())
-            request = read_authorization(parameters, CLIENT, base_url=BASE, supported=None)
+            request = read_authorization(
+                parameters, CLIENT, base_url=BASE, supported=None, permitted=lambda _: True
+            )
         except RedirectedError as error:
             self.assertEqual(error.redirect_uri, "https://c.example/cb")
         except OAuthError as error:

@@ -86,7 +86,7 @@ class Metadata(SynchronousTestCase):
         self.assertEqual(document["code_challenge_methods_supported"], ["S256"])
         self.assertEqual(
             document["token_endpoint_auth_methods_supported"],
-            ["none", "client_secret_post", "client_secret_basic"],
+            ["none", "client_secret_post", "client_secret_basic", "private_key_jwt"],
         )
         self.assertIs(document["authorization_response_iss_parameter_supported"], True)
         self.assertEqual(document["scopes_supported"], ["mcp:read", "offline_access"])
@@ -181,6 +181,7 @@ class PagesAsValues(SynchronousTestCase):
     """What people see, and what browsers are told about it."""
 
     view = ConsentView(
+        publisher=None,
         client_name='<script>alert(1)</script> & "Co"',
         redirect_uri="http://localhost:1234/cb",
         scopes=("openid", "mcp:read"),

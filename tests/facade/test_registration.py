@@ -50,7 +50,7 @@ class Registration(SynchronousTestCase):
         self, *, ttl: float = 86400.0, supported: frozenset[str] | None = None, **document: Any
     ) -> dict[str, Any]:
         document.setdefault("redirect_uris", ["https://c.example/cb"])
-        record = read_registration(document, supported=supported)
+        record = read_registration(document, supported=supported, permitted=lambda _: True)
         return registration_response(record, sealer=self.sealer, ttl=ttl)
 
     def refused(self, **document: Any) -> str:

@@ -21,6 +21,7 @@ from twisted.web.resource import Resource
 from zope.interface import implementer
 
 from mcp_oauth2_proxy.app import facade_tree, well_known_tree
+from mcp_oauth2_proxy.cimd.fetch import Fetched, FetchError
 from mcp_oauth2_proxy.config.model import Auth, Config, Secret, Upstream
 from mcp_oauth2_proxy.facade.facade import Facade
 from mcp_oauth2_proxy.facade.grants import challenge_of
@@ -279,12 +280,34 @@ class Browser:
         return self.request("POST", "/oauth/consent", form=form)
 
 
+class DocumentsStandIn:
+    """The hosts of metadata documents: what is fetched from them, or how that fails."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Fetched | Exception] = {}
+        self.asked: list[str] = []
+
+    def publish(self, url: str, lifetime: float = 3600.0, **members: Any) -> dict[str, Any]:
+        """Serve a document at ``url``: a public client's, unless ``members`` say otherwise."""
+        document = {"client_id": url, "client_name": "Example", "redirect_uris": [CALLBACK], **members}
+        self.answers[url] = Fetched(document, lifetime)
+        return document
+
+    async def fetch(self, url: str) -> Fetched:
+        self.asked.append(url)
+        answer = self.answers.get(url, FetchError("status 404", gone=True))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
 @frozen
 class World:
     """One running proxy's facade, with everything around it."""
 
     clock: Clock = field(factory=Clock)
     realm: RealmStandIn = field(factory=RealmStandIn)
+    documents: DocumentsStandIn = field(factory=DocumentsStandIn)
     store: FragileStore = field(init=False)
     config: Config = field(init=False)
     changes: dict[str, Any] = field(factory=dict)
@@ -306,6 +329,7 @@ class World:
             store=store,
             sealer=Sealer.from_config(auth, self.clock.seconds),
             clock=self.clock,
+            fetch=self.documents.fetch,
         )
         root = Resource()
         root.putChild(b"oauth", facade_tree(facade))

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import tempfile
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from twisted.internet.defer import Deferred
-from twisted.internet.ssl import KeyPair, PrivateCertificate
+from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.iweb import IPolicyForHTTPS
@@ -26,54 +20,8 @@ from mcp_oauth2_proxy.keycloak.agent import keycloak_http
 from mcp_oauth2_proxy.keycloak.http import MAX_BODY, KeycloakHTTP
 from mcp_oauth2_proxy.keycloak.interfaces import KeycloakUnavailable
 from mcp_oauth2_proxy.wire.trust import TrustPolicy
+from tests.support.certificates import private_ca
 from tests.support.reactor import global_reactor
-
-
-def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-
-def _certificate(
-    subject: str,
-    key: ec.EllipticCurvePrivateKey,
-    issuer: str,
-    signer: ec.EllipticCurvePrivateKey,
-    *,
-    ca: bool,
-) -> x509.Certificate:
-    now = datetime.datetime.now(datetime.UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(_name(subject))
-        .issuer_name(_name(issuer))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-    )
-    if not ca:
-        names = x509.SubjectAlternativeName([x509.DNSName(subject)])
-        builder = builder.add_extension(names, critical=False)
-    return builder.sign(signer, hashes.SHA256())
-
-
-@cache
-def private_ca(name: str = "A company's own CA", host: str = "localhost") -> tuple[bytes, PrivateCertificate]:
-    """Return a CA as PEM, and a server's certificate for ``host`` that it has signed."""
-    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    ca = _certificate(name, ca_key, name, ca_key, ca=True)
-    leaf = _certificate(host, key, name, ca_key, ca=False)
-    der = key.private_bytes(
-        serialization.Encoding.DER,
-        serialization.PrivateFormat.TraditionalOpenSSL,
-        serialization.NoEncryption(),
-    )
-    pair = KeyPair.load(der)
-    certificate = PrivateCertificate.fromCertificateAndKeyPair(
-        PrivateCertificate.load(leaf.public_bytes(serialization.Encoding.DER), pair), pair
-    )
-    return ca.public_bytes(serialization.Encoding.PEM), certificate
 
 
 class Answers(Resource):

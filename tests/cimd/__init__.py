@@ -1,0 +1,1 @@
+"""Tests of fetching client ID metadata documents."""
