@@ -29,6 +29,7 @@ from mcp_oauth2_proxy.keycloak.realm import Realm
 from mcp_oauth2_proxy.ops.access import AccessLog
 from mcp_oauth2_proxy.ops.health import Healthz, Readyz
 from mcp_oauth2_proxy.ops.logs import configure_logging
+from mcp_oauth2_proxy.ops.peers import TrustedProxies
 from mcp_oauth2_proxy.relay.client import RelayClient
 from mcp_oauth2_proxy.relay.proxy import ProxyResource
 from mcp_oauth2_proxy.stores.open import open_store
@@ -129,7 +130,7 @@ class ProxyService(Service):
                 write_timeout=server.write_timeout,
                 idle_timeout=server.idle_timeout,
             ),
-            on_done=AccessLog(),
+            on_done=AccessLog(trusted=TrustedProxies(server.trusted_proxies)),
         )
 
     def startService(self) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum
+
+from mcp_oauth2_proxy.ops.limits import Limited
 
 
 class Reason(Enum):
@@ -52,6 +55,7 @@ class Reason(Enum):
     KEYCLOAK_DOWN = "keycloak_unavailable"
     KEYCLOAK_REFUSED = "keycloak_refused_proxy"
     STORE_DOWN = "store_unavailable"
+    RATE_LIMITED = "rate_limited"
     NOT_FOUND = "not_found"
     METHOD = "method_not_allowed"
     INTERNAL = "internal"
@@ -99,6 +103,24 @@ class MethodNotAllowedError(OAuthError):
     def __init__(self, allowed: tuple[str, ...]) -> None:
         super().__init__("invalid_request", 405, f"use {' or '.join(allowed)} here", reason=Reason.METHOD)
         self.allowed = allowed
+
+
+class RateLimitedError(OAuthError):
+    """Too many requests; ``retry_after`` is in seconds. ``refused`` is ``None`` where the log knows already.
+
+    The code is one that clients show and act upon by nothing: they keep their registration and tokens.
+    """
+
+    def __init__(self, limited: Limited) -> None:
+        super().__init__(
+            "temporarily_unavailable",
+            429,
+            "there are too many requests, try again later",
+            reason=Reason.RATE_LIMITED,
+            detail=f"by {limited.setting}, {limited.refused} refused since the last such line",
+        )
+        self.retry_after = max(1, math.ceil(limited.retry_after))
+        self.is_told = limited.refused is not None
 
 
 class RegistrationTokenError(OAuthError):

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.web.server import Request
 
 from mcp_oauth2_proxy.config.model import Config
 from mcp_oauth2_proxy.config.redirect_uris import RedirectUri
@@ -22,6 +23,8 @@ from mcp_oauth2_proxy.facade.scopes import supported_scopes
 from mcp_oauth2_proxy.facade.sealing import Sealer
 from mcp_oauth2_proxy.facade.vault import Vault
 from mcp_oauth2_proxy.keycloak.interfaces import IRealm
+from mcp_oauth2_proxy.ops.limits import Limited, LimitKind, RateLimits
+from mcp_oauth2_proxy.ops.peers import TrustedProxies, client_address
 from mcp_oauth2_proxy.stores.interfaces import IStore
 
 
@@ -51,6 +54,8 @@ class Facade:
         self.cookies = Cookies.for_base_url(self.base_url)
         self.pages = Pages()
         self._token_bytes = token_bytes
+        self._limits = RateLimits(config.limits)
+        self._trusted = TrustedProxies(config.server.trusted_proxies)
         self.login = Login(
             self.auth,
             realm=realm,
@@ -68,6 +73,10 @@ class Facade:
     def random(self) -> str:
         """Return 256 unguessable bits as 43 URL-safe characters."""
         return base64.urlsafe_b64encode(self._token_bytes(32)).decode("ascii").rstrip("=")
+
+    def limit(self, kind: LimitKind, request: Request) -> Limited | None:
+        """Count ``request``, or say why it is refused."""
+        return self._limits.check(kind, client_address(request, self._trusted), self.clock.seconds())
 
     @property
     def supported(self) -> frozenset[str] | None:

@@ -46,6 +46,7 @@ ADVICE = {
     Reason.ISSUER: _START_AGAIN,
     Reason.REALM_UNREADY: "Wait a moment and try again.",
     Reason.KEYCLOAK_DOWN: "Wait a moment and try again.",
+    Reason.RATE_LIMITED: "Wait a minute and try again.",
     Reason.STORE_DOWN: "Wait a moment and try again.",
 }
 _ADVICE_OTHERWISE = "Go back to your app and try again."

@@ -16,6 +16,7 @@ from mcp_oauth2_proxy.facade.errors import (
     ClientAuthenticationError,
     MethodNotAllowedError,
     OAuthError,
+    RateLimitedError,
     Reason,
     RedirectedError,
     RegistrationTokenError,
@@ -30,6 +31,7 @@ from mcp_oauth2_proxy.facade.parameters import (
     parse_query,
 )
 from mcp_oauth2_proxy.facade.redirects import answer_url
+from mcp_oauth2_proxy.ops.limits import LimitKind
 from mcp_oauth2_proxy.wire.body import read_body
 from mcp_oauth2_proxy.wire.errors import BodyIncomplete, BodyTooLarge
 from mcp_oauth2_proxy.wire.request import StreamingRequest
@@ -83,11 +85,13 @@ class Exchange:
 class FacadeResource(Resource):
     """An endpoint: :meth:`answer` returns an :class:`Answer` or raises :exc:`OAuthError`.
 
-    ``methods`` are the methods it knows; GET implies HEAD. ``is_page`` says that people come here.
+    ``methods`` are the methods it knows; GET implies HEAD. ``is_page`` says that people come here,
+    and ``limit`` as what its requests are counted.
     """
 
     methods: ClassVar[tuple[str, ...]] = ("GET",)
     is_page: ClassVar[bool] = False
+    limit: ClassVar[LimitKind | None] = None
     _log = Logger()
 
     def __init__(self, facade: Facade) -> None:
@@ -132,10 +136,16 @@ class FacadeResource(Resource):
         )
         if exchange.method not in allowed:
             raise MethodNotAllowedError(allowed)
+        if self.limit is not None:
+            limited = self.facade.limit(self.limit, exchange.request)
+            if limited is not None:
+                raise RateLimitedError(limited)
         return await self.answer(exchange)
 
     def _log_refusal(self, error: OAuthError, exchange: Exchange) -> None:
         exchange.note(reason=error.reason.value)
+        if isinstance(error, RateLimitedError) and not error.is_told:
+            return
         self._log.info(
             "{endpoint} refused: {reason} ({code}: {description}) {detail} ref={reference}",
             endpoint=type(self).__name__,
@@ -156,6 +166,8 @@ class FacadeResource(Resource):
             extra.append(("WWW-Authenticate", 'Basic realm="mcp-oauth2-proxy", charset="UTF-8"'))
         if isinstance(error, RegistrationTokenError):
             extra.append(("WWW-Authenticate", 'Bearer realm="mcp-oauth2-proxy", error="invalid_token"'))
+        if isinstance(error, RateLimitedError):
+            extra.append(("Retry-After", str(error.retry_after)))
         if error.status == 503:
             extra.append(("Retry-After", str(RETRY_AFTER)))
         if self.is_page and exchange.wants_page():

@@ -34,6 +34,7 @@ from mcp_oauth2_proxy.facade.registration import read_registration, registration
 from mcp_oauth2_proxy.facade.resource import Exchange, FacadeResource, OAuthNotFound
 from mcp_oauth2_proxy.facade.sealing import Purpose, digest
 from mcp_oauth2_proxy.facade.token_endpoint import issue_tokens
+from mcp_oauth2_proxy.ops.limits import LimitKind
 
 __all__ = [
     "AuthorizationServerMetadata",
@@ -82,6 +83,7 @@ class AuthorizationServerMetadata(_Metadata):
 class RegisterResource(FacadeResource):
     """``/oauth/register`` (RFC 7591)."""
 
+    limit = LimitKind.REGISTER
     methods: ClassVar[tuple[str, ...]] = ("POST",)
     _log = Logger()
 
@@ -125,6 +127,7 @@ class RegisterResource(FacadeResource):
 class AuthorizeResource(FacadeResource):
     """``/oauth/authorize`` (RFC 6749 section 4.1.1): consent, then the way to Keycloak."""
 
+    limit = LimitKind.AUTHORIZE
     is_page = True
 
     async def answer(self, exchange: Exchange) -> Answer:
@@ -182,6 +185,7 @@ class ConsentResource(FacadeResource):
     """``/oauth/consent``: the consent page's answer. It leaves by a page, never by a redirect."""
 
     methods: ClassVar[tuple[str, ...]] = ("POST",)
+    limit = LimitKind.AUTHORIZE
     is_page = True
 
     async def answer(self, exchange: Exchange) -> Answer:
@@ -236,6 +240,7 @@ class ConsentResource(FacadeResource):
 class CallbackResource(FacadeResource):
     """``/oauth/callback``: Keycloak's answer, by the person's browser."""
 
+    limit = LimitKind.AUTHORIZE
     is_page = True
 
     async def answer(self, exchange: Exchange) -> Answer:
@@ -249,6 +254,7 @@ class CallbackResource(FacadeResource):
 class TokenResource(FacadeResource):
     """``/oauth/token`` (RFC 6749 section 3.2)."""
 
+    limit = LimitKind.TOKEN
     methods: ClassVar[tuple[str, ...]] = ("POST",)
     _log = Logger()
 

@@ -7,16 +7,19 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from mcp_oauth2_proxy.ops.peers import peer_address
+from mcp_oauth2_proxy.ops.peers import TrustedProxies, client_address
 
 #: Characters of a request's path that a line shows.
 MAX_PATH = 256
 #: Under this key of ``request.notes`` a resource says that its requests are not worth a line.
 QUIET = "quiet"
+_NOBODY = TrustedProxies()
 
 
 class AccessLog:
     """Called with each request once it is over, finished or lost.
+
+    ``trusted`` are the proxies whose word about the client's address is taken.
 
     The query is never written: codes, states and tokens travel there. ``seconds`` is the clock that
     ``request.startedAt`` was read from; by default that of the request's own site.
@@ -24,8 +27,11 @@ class AccessLog:
 
     _log = Logger()
 
-    def __init__(self, seconds: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self, seconds: Callable[[], float] | None = None, *, trusted: TrustedProxies = _NOBODY
+    ) -> None:
         self._seconds = seconds
+        self._trusted = trusted
 
     def __call__(self, request: Any) -> None:
         """Write the line of one request."""
@@ -42,7 +48,7 @@ class AccessLog:
             bytes=request.sentBodyLength,
             duration_ms=_milliseconds(now - request.startedAt),
             upstream_ms=None if upstream_time is None else _milliseconds(upstream_time),
-            address=peer_address(request) or "-",
+            address=client_address(request, self._trusted) or "-",
             subject=notes.get("subject"),
             client=notes.get("client"),
             reason=notes.get("reason"),

@@ -22,7 +22,7 @@ from zope.interface import implementer
 
 from mcp_oauth2_proxy.app import facade_tree, well_known_tree
 from mcp_oauth2_proxy.cimd.fetch import Fetched, FetchError
-from mcp_oauth2_proxy.config.model import Auth, Config, Secret, Upstream
+from mcp_oauth2_proxy.config.model import Auth, Config, Limits, Secret, Server, Upstream
 from mcp_oauth2_proxy.facade.facade import Facade
 from mcp_oauth2_proxy.facade.grants import challenge_of
 from mcp_oauth2_proxy.facade.sealing import Sealer
@@ -311,6 +311,8 @@ class World:
     store: FragileStore = field(init=False)
     config: Config = field(init=False)
     changes: dict[str, Any] = field(factory=dict)
+    limits: Limits = field(factory=Limits)
+    server: Server = field(factory=Server)
     shared_store: FragileStore | None = None
     agent: MemoryAgent = field(init=False)
 
@@ -321,7 +323,9 @@ class World:
             Auth(base_url=BASE, issuer_url=ISSUER, client_id="mcp-proxy", client_secret=Secret("kc-secret")),
             **self.changes,
         )
-        config = Config(upstream=Upstream(url="http://upstream"), auth=auth)
+        config = Config(
+            upstream=Upstream(url="http://upstream"), auth=auth, limits=self.limits, server=self.server
+        )
         store = self.shared_store or FragileStore(self.clock)
         facade = Facade(
             config,

@@ -12,9 +12,11 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http_headers import Headers
 
 from mcp_oauth2_proxy.ops.access import MAX_PATH, QUIET, AccessLog, shown_path
 from mcp_oauth2_proxy.ops.logs import log_observer
+from mcp_oauth2_proxy.ops.peers import TrustedProxies
 
 
 class FinishedRequest:
@@ -30,17 +32,25 @@ class FinishedRequest:
 
     def __init__(self, **attributes: Any) -> None:
         self.notes: dict[str, object] = {}
+        self.headers = Headers()
         self.address: object = IPv4Address("TCP", "203.0.113.7", 40000)
         self.__dict__.update(attributes)
+
+    @property
+    def requestHeaders(self) -> Headers:
+        return self.headers
 
     def getClientAddress(self) -> object:
         return self.address
 
 
-def line(request: FinishedRequest) -> dict[str, Any] | None:
+NOBODY = TrustedProxies()
+
+
+def line(request: FinishedRequest, trusted: TrustedProxies = NOBODY) -> dict[str, Any] | None:
     """Return the JSON line of ``request``, which took a quarter of a second."""
     stream = StringIO()
-    access = AccessLog(lambda: 100.25)
+    access = AccessLog(lambda: 100.25, trusted=trusted)
     access._log = Logger("mcp_oauth2_proxy.ops.access", observer=log_observer("INFO", "json", stream))  # type: ignore[misc]
     access(request)
     return json.loads(stream.getvalue()) if stream.getvalue() else None
@@ -73,6 +83,14 @@ class OneLine(SynchronousTestCase):
                 "request_id": "0123456789abcdef",
             },
         )
+
+    def test_behind_a_proxy(self) -> None:
+        """The address is the client's own where a trusted proxy tells it, else the peer's."""
+        headers = Headers({"X-Forwarded-For": ["192.0.2.44"]})
+        for networks, address in (([], "203.0.113.7"), (["203.0.113.0/24"], "192.0.2.44")):
+            record = line(FinishedRequest(headers=headers), TrustedProxies(networks))
+            assert record is not None
+            self.assertEqual(record["address"], address)
 
     def test_a_refused_request(self) -> None:
         """The reason is there, and nobody's name."""

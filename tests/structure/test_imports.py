@@ -56,7 +56,7 @@ PURE_MODULES = {
         "token_endpoint",
     },
     "keycloak": {"discovery", "idtoken", "tokens"},
-    "ops": {"redaction"},
+    "ops": {"limits", "redaction"},
     "relay": {"headers", "target", "values"},
     "wire": {"head", "limits"},
 }
