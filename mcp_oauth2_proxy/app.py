@@ -25,7 +25,7 @@ WELL_KNOWN = b".well-known"
 
 def facade_tree(facade: Facade) -> Resource:
     """Return ``/oauth/*``; what is not named here is a JSON 404."""
-    oauth = OAuthNotFound()
+    oauth = OAuthNotFound(facade.cors)
     oauth.putChild(b"register", RegisterResource(facade))
     oauth.putChild(b"authorize", AuthorizeResource(facade))
     oauth.putChild(b"consent", ConsentResource(facade))
@@ -36,7 +36,7 @@ def facade_tree(facade: Facade) -> Resource:
 
 def well_known_tree(facade: Facade) -> Resource:
     """Return ``/.well-known/*``: each document at the root and in its path-suffixed form (RFC 8414, 9728)."""
-    well_known = OAuthNotFound()
+    well_known = OAuthNotFound(facade.cors)
     well_known.putChild(b"oauth-protected-resource", ProtectedResourceMetadata(facade))
     well_known.putChild(b"oauth-authorization-server", AuthorizationServerMetadata(facade))
     well_known.putChild(b"openid-configuration", AuthorizationServerMetadata(facade))

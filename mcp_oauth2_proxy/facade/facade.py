@@ -23,6 +23,7 @@ from mcp_oauth2_proxy.facade.scopes import supported_scopes
 from mcp_oauth2_proxy.facade.sealing import Sealer
 from mcp_oauth2_proxy.facade.vault import Vault
 from mcp_oauth2_proxy.keycloak.interfaces import IRealm
+from mcp_oauth2_proxy.ops.cors import Cors
 from mcp_oauth2_proxy.ops.limits import Limited, LimitKind, RateLimits
 from mcp_oauth2_proxy.ops.peers import TrustedProxies, client_address
 from mcp_oauth2_proxy.stores.interfaces import IStore
@@ -54,6 +55,7 @@ class Facade:
         self.cookies = Cookies.for_base_url(self.base_url)
         self.pages = Pages()
         self._token_bytes = token_bytes
+        self.cors = Cors(config.server.cors_origins)
         self._limits = RateLimits(config.limits)
         self._trusted = TrustedProxies(config.server.trusted_proxies)
         self.login = Login(

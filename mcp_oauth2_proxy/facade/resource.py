@@ -31,6 +31,8 @@ from mcp_oauth2_proxy.facade.parameters import (
     parse_query,
 )
 from mcp_oauth2_proxy.facade.redirects import answer_url
+from mcp_oauth2_proxy.ops.cors import Cors
+from mcp_oauth2_proxy.ops.crossorigin import prepare
 from mcp_oauth2_proxy.ops.limits import LimitKind
 from mcp_oauth2_proxy.wire.body import read_body
 from mcp_oauth2_proxy.wire.errors import BodyIncomplete, BodyTooLarge
@@ -100,11 +102,13 @@ class FacadeResource(Resource):
 
     def getChild(self, path: bytes, request: Request) -> IResource:
         """Nothing lies under an endpoint."""
-        return OAuthNotFound()
+        return OAuthNotFound(self.facade.cors)
 
     def render(self, request: Request) -> int:
         """Answer ``request`` in its own time; a disconnect cancels what is under way."""
         exchange = Exchange(request)
+        if not self.is_page and prepare(self.facade.cors, exchange.request, cached=True):
+            return NOT_DONE_YET
         task = Deferred.fromCoroutine(self._answered(exchange))
         gone = request.notifyFinish()
         gone.addErrback(lambda _: task.cancel())
@@ -227,16 +231,19 @@ def write_answer(request: Request, answer: Answer) -> None:
 class OAuthNotFound(Resource):
     """A JSON 404 for what is not named among the facade's URLs: never 401, never the upstream."""
 
-    def __init__(self) -> None:
+    def __init__(self, cors: Cors) -> None:
         super().__init__()
+        self._cors = cors
 
     def getChild(self, path: bytes, request: Request) -> IResource:
         """Everything below is not found either."""
-        return OAuthNotFound()
+        return OAuthNotFound(self._cors)
 
     def render(self, request: Request) -> int:
-        """Answer 404."""
+        """Answer 404: readable for a page's script too, which tries one well-known URL after the other."""
         exchange = Exchange(request)
+        if prepare(self._cors, exchange.request, cached=True):
+            return NOT_DONE_YET
         error = OAuthError("not_found", 404, "there is nothing here", reason=Reason.NOT_FOUND)
         exchange.note(reason=error.reason.value)
         write_answer(request, json_answer(404, error_document(error, exchange.reference)))

@@ -27,6 +27,7 @@ def answer_error(
     request.responsePairs = [
         (b"Content-Type", b"application/json"),
         (b"Cache-Control", b"no-store"),
+        (b"X-Content-Type-Options", b"nosniff"),
         *headers,
         (b"Content-Length", b"%d" % len(body)),
     ]

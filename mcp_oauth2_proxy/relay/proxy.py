@@ -22,6 +22,8 @@ from mcp_oauth2_proxy.gate.keys import KeySet
 from mcp_oauth2_proxy.gate.model import Identity, Reason, Refusal
 from mcp_oauth2_proxy.gate.resource_id import metadata_url, resource_url
 from mcp_oauth2_proxy.keycloak.interfaces import IRealm
+from mcp_oauth2_proxy.ops.cors import Cors
+from mcp_oauth2_proxy.ops.crossorigin import prepare
 from mcp_oauth2_proxy.ops.peers import TrustedProxies, peer_address
 from mcp_oauth2_proxy.relay.answers import answer_error, answer_unavailable
 from mcp_oauth2_proxy.relay.client import RelayClient
@@ -62,6 +64,7 @@ class ProxyResource(Resource):
         self._gate = gate
         self._realm = realm
         self._clock = clock
+        self._cors = Cors(server.cors_origins)
         self._trusted = TrustedProxies(server.trusted_proxies)
         self._target = UpstreamTarget.from_url(config.upstream.url)
         self._rules = HeaderRules(
@@ -76,7 +79,9 @@ class ProxyResource(Resource):
     def render(self, request: Request) -> int:
         """Judge the request, and relay it or say why not."""
         # Twisted types what it renders as its own Request; the wire makes them all of this kind.
-        self._admit(cast(StreamingRequest, request))
+        streaming = cast(StreamingRequest, request)
+        if not prepare(self._cors, streaming, cached=False):
+            self._admit(streaming)
         return NOT_DONE_YET
 
     def end_idle_streams(self) -> None:

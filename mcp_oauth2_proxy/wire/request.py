@@ -58,6 +58,8 @@ class StreamingRequest(server.Request):
         self.startedAt = channel.site.reactor.seconds()
         self.notes: dict[str, object] = {}
         self.responsePairs: Pairs | None = None
+        #: Header lines that whatever answer it will be carries too.
+        self.extraPairs: Pairs = []
         self.sentBodyLength = 0
         self._framing: Framing | None = None
         self._headers: Headers | None = None
@@ -144,6 +146,7 @@ class StreamingRequest(server.Request):
         self.setResponseCode(status)
         self.setHeader(b"Content-Type", b"application/json")
         self.setHeader(b"Cache-Control", b"no-store")
+        self.setHeader(b"X-Content-Type-Options", b"nosniff")
         self._answer(error_body(code, description))
 
     def _answer(self, body: bytes) -> None:
@@ -184,7 +187,7 @@ class StreamingRequest(server.Request):
             version=self.clientproto,
             code=self.code,
             phrase=self.code_message or b"",
-            pairs=pairs,
+            pairs=[*pairs, *self.extraPairs] if self.extraPairs else pairs,
             keep_alive=self.channel.keep_alive_after(self),
             date=self.channel.site.date(),
         )

@@ -46,6 +46,24 @@ class Answers(SynchronousTestCase):
         self.assertEqual(client.head()[1], pairs[:5])
         self.assertEqual(client.body(), b"body")
 
+    def test_one_policy_for_scripts(self) -> None:
+        """A page's script reads the answer by this proxy's policy, and there is no second one."""
+        theirs = (b"Access-Control-Allow-Origin", b"https://other.example")
+        length = (b"Content-Length", b"0")
+        for headers, expected in (
+            ((b"Origin: https://app.example",), [b"*"]),
+            ((), [b"https://other.example"]),
+        ):
+            client, sent = self.scene.relayed(b"GET /mcp", *headers)
+            sent.answer(200, [theirs, (b"access-control-allow-credentials", b"true"), length]).end()
+            pairs = client.head()[1]
+            allowed = [value for name, value in pairs if name.lower() == b"access-control-allow-origin"]
+            self.assertEqual(allowed, expected)
+            if headers:
+                names = {name.lower() for name, _ in pairs}
+                self.assertNotIn(b"access-control-allow-credentials", names)
+                self.assertIn(b"access-control-expose-headers", names)
+
     def test_a_body_of_unknown_length(self) -> None:
         """Each piece goes out as it comes, and the end is an end."""
         client, sent = self.scene.relayed()

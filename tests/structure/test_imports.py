@@ -18,7 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "version": set(),
     "wire": {"config"},
     "stores": {"config"},
-    "ops": {"config"},
+    "ops": {"wire", "config"},
     "gate": {"config"},
     "keycloak": {"gate", "wire", "config"},
     "cimd": {"wire", "config"},
@@ -56,7 +56,7 @@ PURE_MODULES = {
         "token_endpoint",
     },
     "keycloak": {"discovery", "idtoken", "tokens"},
-    "ops": {"limits", "redaction"},
+    "ops": {"cors", "limits", "redaction"},
     "relay": {"headers", "target", "values"},
     "wire": {"head", "limits"},
 }
