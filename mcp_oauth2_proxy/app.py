@@ -16,6 +16,7 @@ from mcp_oauth2_proxy.facade.resources import (
     OAuthNotFound,
     ProtectedResourceMetadata,
     RegisterResource,
+    RevokeResource,
     TokenResource,
 )
 from mcp_oauth2_proxy.wire.request import StreamingRequest
@@ -31,6 +32,7 @@ def facade_tree(facade: Facade) -> Resource:
     oauth.putChild(b"consent", ConsentResource(facade))
     oauth.putChild(b"callback", CallbackResource(facade))
     oauth.putChild(b"token", TokenResource(facade))
+    oauth.putChild(b"revoke", RevokeResource(facade))
     return oauth
 
 

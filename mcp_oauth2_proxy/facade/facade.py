@@ -69,7 +69,11 @@ class Facade:
         )
         self.directory = Directory(self.auth, sealer=sealer, clock=clock, fetch=fetch)
         #: What a client assertion may name as its audience: this server, or the endpoint it is sent to.
-        self.assertion_audiences = (self.base_url, f"{self.base_url}/oauth/token")
+        self.assertion_audiences = (
+            self.base_url,
+            f"{self.base_url}/oauth/token",
+            f"{self.base_url}/oauth/revoke",
+        )
         self.refresher = RefreshBroker(self.auth, realm=realm, vault=self.vault, sealer=sealer, clock=clock)
 
     def random(self) -> str:

@@ -98,9 +98,13 @@ class CodeGrant:
 
 @frozen
 class RefreshGrant:
-    """What a sealed refresh token carries: Keycloak's own, and whom it was given to."""
+    """What a sealed refresh token carries: Keycloak's own, and whom it was given to.
+
+    All that follow from one login are a ``family``: it is revoked as a whole.
+    """
 
     client: str
+    family: str
     refresh_token: str = field(repr=False)
     scopes: tuple[str, ...]
     resource: str | None

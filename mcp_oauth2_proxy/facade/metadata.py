@@ -56,6 +56,7 @@ def authorization_server(auth: Auth) -> dict[str, Any]:
     clients look at that URL only. Tokens are Keycloak's, and so are the keys, at their public place.
     """
     base = issuer(auth)
+    methods = [*AUTH_METHODS, PRIVATE_KEY_JWT] if auth.cimd.enabled else list(AUTH_METHODS)
     document: dict[str, Any] = {
         "issuer": base,
         "authorization_endpoint": f"{base}/oauth/authorize",
@@ -63,7 +64,9 @@ def authorization_server(auth: Auth) -> dict[str, Any]:
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
         "grant_types_supported": list(GRANTS),
-        "token_endpoint_auth_methods_supported": list(AUTH_METHODS),
+        "token_endpoint_auth_methods_supported": methods,
+        "revocation_endpoint": f"{base}/oauth/revoke",
+        "revocation_endpoint_auth_methods_supported": methods,
         "client_id_metadata_document_supported": auth.cimd.enabled,
         "code_challenge_methods_supported": ["S256"],
         "authorization_response_iss_parameter_supported": True,
@@ -74,8 +77,8 @@ def authorization_server(auth: Auth) -> dict[str, Any]:
     if auth.registration is not Registration.OFF:
         document["registration_endpoint"] = f"{base}/oauth/register"
     if auth.cimd.enabled:
-        document["token_endpoint_auth_methods_supported"].append(PRIVATE_KEY_JWT)
-        document["token_endpoint_auth_signing_alg_values_supported"] = sorted(ALGORITHMS)
+        for endpoint in ("token", "revocation"):
+            document[f"{endpoint}_endpoint_auth_signing_alg_values_supported"] = sorted(ALGORITHMS)
     if auth.scopes_supported:
         document["scopes_supported"] = list(auth.scopes_supported)
     return document

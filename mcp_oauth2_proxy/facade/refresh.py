@@ -67,6 +67,19 @@ class RefreshBroker:
             response["expires_in"] = max(1, int(answer["expires_at"] - self._clock.seconds()))
         return response
 
+    async def revoke(self, grant: RefreshGrant) -> None:
+        """End the family of ``grant``, at Keycloak and here; raises :exc:`OAuthError`.
+
+        Keycloak goes first: where it does not answer nothing has changed, and the client tries again.
+        """
+        try:
+            await self._realm.revoke(grant.refresh_token)
+        except KeycloakUnavailable as down:
+            raise unavailable(
+                "the identity provider does not answer", Reason.KEYCLOAK_DOWN, str(down)
+            ) from None
+        await self._vault.mark(key_of("revoked", grant.family), _USED, USED_TTL[1])
+
     def _shared(self, token: str, grant: RefreshGrant) -> Deferred[dict[str, Any]]:
         waiting: Deferred[dict[str, Any]] = Deferred()
         others = self._waiting.get(token)
@@ -84,6 +97,8 @@ class RefreshBroker:
 
     async def _claimed(self, token: str, grant: RefreshGrant) -> dict[str, Any]:
         """Return the answer: our own when we hold the claim, another process's when it does."""
+        if await self._vault.marked(key_of("revoked", grant.family)) is not None:
+            raise invalid_grant("the token was revoked", Reason.REFRESH_ENDED)
         claim, kept = key_of("refresh", token), key_of("refresh-answer", token)
         for _ in range(MAX_POLLS):
             if await self._vault.claim(claim, _CLAIMED, CLAIM_TTL):

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from twisted.logger import Logger
 
 from mcp_oauth2_proxy.config.model import Consent, Registration
-from mcp_oauth2_proxy.facade.answers import Answer, json_answer
+from mcp_oauth2_proxy.facade.answers import NO_STORE, Answer, json_answer
 from mcp_oauth2_proxy.facade.authorization import AuthorizationRequest, read_authorization
 from mcp_oauth2_proxy.facade.clients import Client
 from mcp_oauth2_proxy.facade.cookies import parse_cookies, remember_consent, remembered_consents
@@ -32,6 +32,7 @@ from mcp_oauth2_proxy.facade.parameters import parse_form, parse_json_object
 from mcp_oauth2_proxy.facade.redirects import answer_url, parse_redirect_uri
 from mcp_oauth2_proxy.facade.registration import read_registration, registration_response
 from mcp_oauth2_proxy.facade.resource import Exchange, FacadeResource, OAuthNotFound
+from mcp_oauth2_proxy.facade.revocation import revoke
 from mcp_oauth2_proxy.facade.sealing import Purpose, digest
 from mcp_oauth2_proxy.facade.token_endpoint import issue_tokens
 from mcp_oauth2_proxy.ops.limits import LimitKind
@@ -44,6 +45,7 @@ __all__ = [
     "OAuthNotFound",
     "ProtectedResourceMetadata",
     "RegisterResource",
+    "RevokeResource",
     "TokenResource",
 ]
 
@@ -270,6 +272,22 @@ class TokenResource(FacadeResource):
             reference=exchange.reference,
         )
         return json_answer(200, issued.response)
+
+
+class RevokeResource(FacadeResource):
+    """``/oauth/revoke`` (RFC 7009)."""
+
+    methods: ClassVar[tuple[str, ...]] = ("POST",)
+    limit = LimitKind.TOKEN
+    _log = Logger()
+
+    async def answer(self, exchange: Exchange) -> Answer:
+        """Answer a revocation request: 200 says that the token is worth nothing any more."""
+        form = parse_form(await exchange.body(), exchange.header("Content-Type"))
+        client = await revoke(self.facade, form, exchange.headers("Authorization"))
+        exchange.note(client=client)
+        self._log.info("client {client} revoked ref={reference}", client=client, reference=exchange.reference)
+        return Answer(200, NO_STORE, b"")
 
 
 def _consent_key(request: AuthorizationRequest) -> str:

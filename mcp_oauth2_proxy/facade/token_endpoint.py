@@ -39,7 +39,7 @@ async def issue_tokens(facade: Facade, form: Parameters, authorization: Sequence
     looked at, so that a failed authentication burns nothing.
     """
     form.refuse_repeated()
-    client = await _authenticated(facade, form, authorization)
+    client = await authenticated(facade, form, authorization)
     grant = form.require("grant_type")
     if grant not in (CODE_GRANT, REFRESH_GRANT):
         raise OAuthError(
@@ -59,7 +59,8 @@ async def issue_tokens(facade: Facade, form: Parameters, authorization: Sequence
     return Issued(await redeem(facade, form, client), client.digest, grant)
 
 
-async def _authenticated(facade: Facade, form: Parameters, authorization: Sequence[bytes]) -> Client:
+async def authenticated(facade: Facade, form: Parameters, authorization: Sequence[bytes]) -> Client:
+    """Return the client that proves itself; raises :exc:`OAuthError`, and has burned nothing then."""
     credentials = read_credentials(authorization, form)
     refusal: OAuthError | None = None
     for client_id, _ in credentials.pairs:
@@ -115,7 +116,11 @@ async def _redeem_code(facade: Facade, form: Parameters, client: Client) -> dict
     refresh = None
     if tokens.refresh_token is not None and REFRESH_GRANT in client.grants:
         refresh = RefreshGrant(
-            client.digest, tokens.refresh_token, grant.request.scopes, grant.request.resource
+            client.digest,
+            facade.random(),
+            tokens.refresh_token,
+            grant.request.scopes,
+            grant.request.resource,
         )
     return token_response(
         tokens,

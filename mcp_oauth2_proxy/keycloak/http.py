@@ -130,6 +130,8 @@ class KeycloakHTTP:
 
 
 def _json_object(body: bytes, where: str, status: int) -> Mapping[str, Any]:
+    if not body and status == 200:  # how Keycloak says that a revocation is done
+        return {}
     try:
         document = json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError):

@@ -80,6 +80,13 @@ class IRealm(Interface):
     def refresh(refresh_token: str, *, scope: str | None = None) -> Deferred[TokenResponse]:
         """Refresh (RFC 6749 section 6). Both fail with KeycloakRefused or KeycloakUnavailable."""
 
+    def revoke(refresh_token: str) -> Deferred[None]:
+        """Revoke a refresh token, and with it the session's share that it belongs to (RFC 7009).
+
+        A token that Keycloak does not know any more is none to revoke: that is success. Fails with
+        :exc:`KeycloakUnavailable`.
+        """
+
     def validateIdToken(id_token: str, *, nonce: str) -> Deferred[Mapping[str, Any]]:
         """Return the claims of a valid ID token (OpenID Connect Core 3.1.3.7).
 

@@ -28,7 +28,7 @@ from mcp_oauth2_proxy.keycloak.interfaces import (
     TokenResponse,
 )
 from mcp_oauth2_proxy.keycloak.keyring import Keyring
-from mcp_oauth2_proxy.keycloak.tokens import parse_token_response
+from mcp_oauth2_proxy.keycloak.tokens import complaint, parse_token_response
 
 #: Seconds before the first retry of discovery; doubled each time, up to the second number.
 FIRST_RETRY, LONGEST_RETRY = 0.5, 15.0
@@ -174,13 +174,29 @@ class Realm(Service):
             form["scope"] = scope
         return _deferred(self._tokens(form))
 
-    async def _tokens(self, form: Mapping[str, str]) -> TokenResponse:
-        url = self._ready_metadata().token_endpoint
+    def revoke(self, refresh_token: str) -> Deferred[None]:
+        """See :class:`IRealm`."""
+        return _deferred(self._revoked(refresh_token))
+
+    async def _revoked(self, refresh_token: str) -> None:
+        url = self._ready_metadata().revocation_endpoint
+        if url is None:
+            raise KeycloakUnavailable("the realm publishes no revocation_endpoint")
+        form = {"token": refresh_token, "token_type_hint": "refresh_token"}
+        answer = await self._http.post(url, {**form, **self._credentials()})
+        # 200 also with ``invalid_token`` in the body, for a token that is gone already.
+        if answer.status != 200:
+            raise KeycloakUnavailable(complaint(answer, url))
+
+    def _credentials(self) -> dict[str, str]:
         # In the body, not as Basic: RFC 6749 section 2.3.1 wants Basic's parts form-encoded first, and
         # servers differ in whether they decode them; a secret with a colon or a percent sign would break.
-        client = {"client_id": self._auth.client_id, "client_secret": self._auth.client_secret.reveal()}
+        return {"client_id": self._auth.client_id, "client_secret": self._auth.client_secret.reveal()}
+
+    async def _tokens(self, form: Mapping[str, str]) -> TokenResponse:
+        url = self._ready_metadata().token_endpoint
         try:
-            return parse_token_response(await self._http.post(url, {**form, **client}), url=url)
+            return parse_token_response(await self._http.post(url, {**form, **self._credentials()}), url=url)
         except KeycloakUnavailable as error:
             self._log.error("no tokens from Keycloak: {reason}", reason=str(error))
             raise

@@ -33,7 +33,7 @@ def parse_token_response(answer: Answer, *, url: str) -> TokenResponse:
             and error not in OPERATORS_ERRORS
         ):
             raise KeycloakRefused(error[:64], _text(body, "error_description", 300) or "")
-        raise KeycloakUnavailable(_complaint(answer, url))
+        raise KeycloakUnavailable(complaint(answer, url))
     access_token = _text(body, "access_token", MAX_TOKEN)
     if access_token is None or str(body.get("token_type", "")).lower() != "bearer":
         raise KeycloakUnavailable(f"POST {url}: status 200 without a Bearer access_token")
@@ -47,7 +47,8 @@ def parse_token_response(answer: Answer, *, url: str) -> TokenResponse:
     )
 
 
-def _complaint(answer: Answer, url: str) -> str:
+def complaint(answer: Answer, url: str) -> str:
+    """Return what Keycloak answered in place of what was asked for, in one line for the log."""
     error = _text(answer.body, "error", 64) or "no error code"
     description = _text(answer.body, "error_description", 300) or ""
     advice = " (check auth.clientId and auth.clientSecret)" if error in OPERATORS_ERRORS else ""

@@ -111,6 +111,11 @@ class Application:
         }
         return self.remember(await self.http.request("POST", self.metadata["token_endpoint"], data=form))
 
+    async def revoke(self, token: str) -> Answer:
+        """Give a token back."""
+        form = {"token": token, "client_id": self.client_id}
+        return await self.http.request("POST", self.metadata["revocation_endpoint"], data=form)
+
     async def refresh(self, refresh_token: str) -> Answer:
         """Use a refresh token."""
         form = {

@@ -154,12 +154,41 @@ class Flow(FlowCase):
         self.assertEqual(stolen["error"], "invalid_grant")
         document(await owner.refresh(tokens["refresh_token"]))
 
+    async def test_revoked(self) -> None:
+        """A token that was given back is dead, its successors too, here and at Keycloak."""
+        application = self.application(await self.proxy())
+        first = (await application.log_in())["refresh_token"]
+        second = document(await application.refresh(first))["refresh_token"]
+        for token in (second, "noise"):
+            answer = await application.revoke(token)
+            self.assertEqual((answer.status, answer.body), (200, b""))
+        for token in (first, second):
+            refused = document(await application.refresh(token), 400)
+            self.assertEqual(refused["error"], "invalid_grant")
+
     async def test_the_second_login_asks_nothing(self) -> None:
         """In the same browser consent is remembered and single sign-on does the rest: no form at all."""
         application = self.application(await self.proxy())
         await application.log_in()
         arrival, _ = await application.authorize()
         self.assertEqual([answer.url for answer in arrival.trail if answer.page.forms], [])
+
+    async def test_two_clients_of_one_person(self) -> None:
+        """Two apps in one browser share Keycloak's session; each refreshes without ending the other's."""
+        proxy = await self.proxy()
+        one = self.application(proxy)
+        tokens = {one: (await one.log_in())["refresh_token"]}
+        other = self.application(proxy, browser=one.browser)
+        await other.discover()
+        await other.register()
+        arrival, pkce = await other.authorize()
+        answer = await other.redeem(arrival.parameters["code"], pkce)
+        tokens[other] = document(answer)["refresh_token"]
+        for _ in range(3):
+            for application in (one, other):
+                tokens[application] = document(await application.refresh(tokens[application]))[
+                    "refresh_token"
+                ]
 
     async def test_the_user_says_no(self) -> None:
         """Cancel on the consent page tells the client ``access_denied``; Keycloak never hears of it."""

@@ -251,7 +251,7 @@ class Grants(SynchronousTestCase):
 
     def test_refresh_tokens_belong_to_their_client(self) -> None:
         """Another client's request with it is invalid_grant; another resource is invalid_target."""
-        token = RefreshGrant(CLIENT.digest, "rt", ("a",), f"{BASE}/mcp").seal(self.sealer)
+        token = RefreshGrant(CLIENT.digest, "family", "rt", ("a",), f"{BASE}/mcp").seal(self.sealer)
         grant = RefreshGrant.open(token, self.sealer)
         grant.check(Parameters({}, resources=(f"{BASE}/mcp/",)), CLIENT, BASE)
         other = evolve(CLIENT, client_id="id-2")
@@ -265,7 +265,7 @@ class Grants(SynchronousTestCase):
     def test_the_answer(self) -> None:
         """expires_in has aged while the code waited, and only what was asked for is named."""
         auth = Auth(base_url=BASE, issuer_url="https://k/realms/r", client_id="c", client_secret=Secret("s"))
-        refresh = RefreshGrant(CLIENT.digest, "rt", ("a",), None)
+        refresh = RefreshGrant(CLIENT.digest, "family", "rt", ("a",), None)
         answer = token_response(
             self.tokens, refresh=refresh, requested=("a",), auth=auth, sealer=self.sealer, now=1100.0
         )
@@ -281,6 +281,6 @@ class Grants(SynchronousTestCase):
 
     def test_tokens_do_not_show(self) -> None:
         """A repr of a grant in a log tells no token."""
-        shown = repr(self.grant()) + repr(RefreshGrant("c", "geheim", (), None))
+        shown = repr(self.grant()) + repr(RefreshGrant("c", "family", "geheim", (), None))
         for secret in ("'at'", "'rt'", "geheim"):
             self.assertNotIn(secret, shown)

@@ -66,6 +66,7 @@ class RealmStandIn:
         self.wrong_nonce = False
         self.exchanges = 0
         self.refreshes: list[str] = []
+        self.revoked: list[str] = []
         self._logins: dict[str, dict[str, str]] = {}
         self._valid: set[str] = set()
         self._serial = 0
@@ -112,6 +113,14 @@ class RealmStandIn:
             return succeed(self._refreshed(refresh_token))
         except (KeycloakRefused, Exception) as error:
             return fail(error)
+
+    def revoke(self, refresh_token: str) -> Deferred[None]:
+        if self.failure is not None:
+            return fail(self.failure)
+        self.revoked.append(refresh_token)
+        # As Keycloak does it: the session's share of the client ends, and every token of it.
+        self._valid.clear()
+        return succeed(None)
 
     def _refreshed(self, refresh_token: str) -> TokenResponse:
         if self.failure is not None:

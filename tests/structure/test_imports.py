@@ -51,6 +51,7 @@ PURE_MODULES = {
         "parameters",
         "redirects",
         "registration",
+        "revocation",
         "scopes",
         "sealing",
         "token_endpoint",
