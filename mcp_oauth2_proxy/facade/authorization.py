@@ -16,6 +16,7 @@ from mcp_oauth2_proxy.facade.errors import (
     SealError,
     invalid_request,
 )
+from mcp_oauth2_proxy.facade.names import harmless
 from mcp_oauth2_proxy.facade.parameters import Parameters
 from mcp_oauth2_proxy.facade.redirects import Permitted
 from mcp_oauth2_proxy.facade.scopes import narrow, parse_scope
@@ -144,15 +145,21 @@ def requested_resource(parameters: Parameters, base_url: str) -> str | None:
     first: str | None = None
     for resource in parameters.resources:
         if not within(base_url, resource):
-            raise _foreign("resource is not served by this proxy")
+            raise _foreign(
+                "resource is not served by this proxy",
+                f"expected {base_url} or below it, got {harmless(resource, 200)}",
+            )
         if first is not None and not same_resource(first, resource):
-            raise _foreign("more than one resource is asked for")
+            raise _foreign(
+                "more than one resource is asked for",
+                f"got {harmless(first, 200)} and {harmless(resource, 200)}",
+            )
         first = first or resource
     return first
 
 
-def _foreign(description: str) -> OAuthError:
-    return OAuthError("invalid_target", 400, description, reason=Reason.RESOURCE)
+def _foreign(description: str, detail: str) -> OAuthError:
+    return OAuthError("invalid_target", 400, description, reason=Reason.RESOURCE, detail=detail)
 
 
 def _hints(parameters: Parameters) -> dict[str, str]:

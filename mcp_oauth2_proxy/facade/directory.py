@@ -57,7 +57,11 @@ class Directory:
             reason = Reason.CLIENT_EXPIRED if error.expired else Reason.CLIENT_UNKNOWN
             what = "has expired" if error.expired else "is not known here"
             raise OAuthError(
-                "invalid_client", status, f"the client's registration {what}", reason=reason
+                "invalid_client",
+                status,
+                f"the client's registration {what}",
+                reason=reason,
+                detail=str(error),
             ) from None
 
     async def _described(self, url: str, status: int) -> Client:

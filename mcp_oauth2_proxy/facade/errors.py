@@ -141,9 +141,9 @@ class RedirectedError(OAuthError):
         self.state = state
 
 
-def invalid_request(description: str, reason: Reason) -> OAuthError:
+def invalid_request(description: str, reason: Reason, detail: str = "") -> OAuthError:
     """Return the error for a request that is malformed: 400 ``invalid_request``."""
-    return OAuthError("invalid_request", 400, description, reason=reason)
+    return OAuthError("invalid_request", 400, description, reason=reason, detail=detail)
 
 
 def unavailable(description: str, reason: Reason, detail: str = "") -> OAuthError:

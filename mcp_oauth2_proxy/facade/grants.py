@@ -15,6 +15,7 @@ from mcp_oauth2_proxy.config.model import Auth
 from mcp_oauth2_proxy.facade.authorization import AuthorizationRequest, requested_resource
 from mcp_oauth2_proxy.facade.clients import Client
 from mcp_oauth2_proxy.facade.errors import OAuthError, Reason, SealError, invalid_request
+from mcp_oauth2_proxy.facade.names import harmless
 from mcp_oauth2_proxy.facade.parameters import Parameters
 from mcp_oauth2_proxy.facade.scopes import granted_scope
 from mcp_oauth2_proxy.facade.sealing import Purpose, Sealer
@@ -133,7 +134,13 @@ def check_resource(form: Parameters, authorized: str | None, base_url: str) -> N
     """Raise ``invalid_target`` unless ``form`` asks for ``authorized`` or nothing (RFC 8707 section 2.2)."""
     asked = requested_resource(form, base_url)
     if asked is not None and authorized is not None and not same_resource(asked, authorized):
-        raise OAuthError("invalid_target", 400, "resource is not the authorized one", reason=Reason.RESOURCE)
+        raise OAuthError(
+            "invalid_target",
+            400,
+            "resource is not the authorized one",
+            reason=Reason.RESOURCE,
+            detail=f"authorized {harmless(authorized, 200)}, got {harmless(asked, 200)}",
+        )
 
 
 def token_response(

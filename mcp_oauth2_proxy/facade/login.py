@@ -153,7 +153,11 @@ class Login:
     def _check_browser(self, state: str, jar: Mapping[str, str]) -> None:
         mac = jar.get(self._cookies.login(state), "")
         if not self._sealer.verify_mac(Purpose.STATE, state, mac):
-            raise invalid_request("this sign-in was started in another browser", Reason.STATE_BROWSER)
+            raise invalid_request(
+                "this sign-in was started in another browser",
+                Reason.STATE_BROWSER,
+                f"its cookie {'does not fit' if mac else 'is missing'}",
+            )
 
     def _check_issuer(self, given: str | None) -> None:
         """RFC 9207 section 2.4: an answer of another authorization server ends here (mix-up)."""

@@ -11,9 +11,10 @@ from attrs import frozen
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mcp_oauth2_proxy.facade.answers import Answer, html_answer
-from mcp_oauth2_proxy.facade.errors import OAuthError, Reason
+from mcp_oauth2_proxy.facade.errors import OAuthError
 from mcp_oauth2_proxy.facade.names import harmless
 from mcp_oauth2_proxy.facade.redirects import parse_redirect_uri
+from mcp_oauth2_proxy.troubles import BY_CODE
 
 #: Scopes that have a plain meaning for the person who is asked; others are shown by their name.
 SCOPE_MEANINGS = {
@@ -26,30 +27,6 @@ SCOPE_MEANINGS = {
     "roles": "See the roles you have",
     "offline_access": "Stay connected while you are away",
 }
-
-_START_AGAIN = "Go back to your app and start signing in again."
-_ADD_AGAIN = "Remove the server in your app and add it again."
-#: What the person can do about it, by the reason.
-ADVICE = {
-    Reason.CLIENT_MISSING: _ADD_AGAIN,
-    Reason.CLIENT_UNKNOWN: _ADD_AGAIN,
-    Reason.CLIENT_EXPIRED: _ADD_AGAIN,
-    Reason.REDIRECT_MISMATCH: _ADD_AGAIN,
-    Reason.CLIENT_DOCUMENT: "Tell who runs this server which app it was: it is not accepted here.",
-    Reason.CLIENT_DOCUMENT_DOWN: "Wait a moment and try again.",
-    Reason.REDIRECT_DENIED: "Tell who runs this server which app it was: it is not accepted here.",
-    Reason.CONSENT_FORGED: _START_AGAIN,
-    Reason.CONSENT_EXPIRED: _START_AGAIN,
-    Reason.CONSENT_BROWSER: "Allow cookies for this site, then go back to your app and start again.",
-    Reason.STATE_UNKNOWN: _START_AGAIN,
-    Reason.STATE_BROWSER: "Finish signing in with the browser in which you started, or start again.",
-    Reason.ISSUER: _START_AGAIN,
-    Reason.REALM_UNREADY: "Wait a moment and try again.",
-    Reason.KEYCLOAK_DOWN: "Wait a moment and try again.",
-    Reason.RATE_LIMITED: "Wait a minute and try again.",
-    Reason.STORE_DOWN: "Wait a moment and try again.",
-}
-_ADVICE_OTHERWISE = "Go back to your app and try again."
 
 
 @frozen
@@ -136,8 +113,7 @@ class Pages:
         page = self._render(
             "error.html",
             description=error.description,
-            advice=ADVICE.get(error.reason, _ADVICE_OTHERWISE),
-            code=error.code,
+            advice=BY_CODE[error.reason.value].person,
             reason=error.reason.value,
             reference=reference,
             passing=error.status == 503,

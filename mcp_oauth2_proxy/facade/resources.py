@@ -235,7 +235,12 @@ class ConsentResource(FacadeResource):
                 raise invalid_request("this page was open for too long", Reason.CONSENT_EXPIRED) from None
             raise invalid_request("this page was not made here", Reason.CONSENT_FORGED) from None
         if browser is None or digest("browser", browser) != form["browser"]:
-            raise invalid_request("this browser is not the one that was asked", Reason.CONSENT_BROWSER)
+            cookie = self.facade.cookies.browser
+            raise invalid_request(
+                "this browser is not the one that was asked",
+                Reason.CONSENT_BROWSER,
+                f"the cookie {cookie} {'is missing' if browser is None else 'is of another browser'}",
+            )
         return request
 
 

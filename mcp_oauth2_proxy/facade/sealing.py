@@ -83,7 +83,7 @@ class Sealer:
         value, sealed_at = self._open(purpose, token)
         age = self._now() - sealed_at
         if ttl and (age > ttl or age < -CLOCK_SKEW):
-            raise SealError(f"{purpose.value} is older than {ttl:g} s", expired=True)
+            raise SealError(f"{purpose.value} is {age:.0f} s old, and good for {ttl:g} s", expired=True)
         return value
 
     def sealed_at(self, purpose: Purpose, token: str) -> int:

@@ -30,12 +30,14 @@ _NAMES = (
     r"|authorization|cookie"
 )
 _SECRET_NAME = re.compile(_NAMES, re.IGNORECASE)
+#: A name behind a slash is the end of a URL: "POST https://host/token: status 502" hides nothing.
+#: A name behind a slash is the end of a URL: "POST https://host/token: status 502" hides nothing.
 _SECRETS = re.compile(
     rf"""
     (?P<scheme>\b(?:bearer|basic)\s+)[A-Za-z0-9\-._~+/]{{8,}}=*         # an Authorization value
     | \beyJ[\w-]{{6,}}\.[\w-]+(?:\.[\w-]*){{0,3}}                         # a JWS or JWE
     | \bgAAAA[\w-]{{20,}}=*                                             # a Fernet token: what is sealed here
-    | (?P<name>\b(?:{_NAMES})(?:\\?["'])?\s*[=:]\s*(?:\\?["'])?)
+    | (?P<name>(?<![/\w])(?:{_NAMES})(?:\\?["'])?\s*[=:]\s*(?:\\?["'])?)
       (?!(?:bearer|basic)\s|\*\*\*)[^\s"'&,;}}\])\\]+                    # name=value, "name": "value"
     """,
     re.IGNORECASE | re.VERBOSE,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
+from mcp_oauth2_proxy.gate.model import Reason as TokenReason
+from mcp_oauth2_proxy.relay.reasons import Reason
 from mcp_oauth2_proxy.wire.request import StreamingRequest
 
 #: Seconds after which a client may try again, where the proxy is not ready yet.
@@ -16,13 +18,18 @@ def answer_error(
     status: int,
     error: str,
     description: str,
+    *,
+    reason: Reason | TokenReason,
     headers: Iterable[tuple[bytes, bytes]] = (),
 ) -> None:
-    """Answer with an OAuth-shaped error object (RFC 6749 section 5.2) and finish; a HEAD gets no body."""
+    """Answer with an OAuth-shaped error object (RFC 6749 section 5.2) and finish; a HEAD gets no body.
+
+    ``reason`` is for the log.
+    """
     body = json.dumps(
         {"error": error, "error_description": description, "request_id": request.requestId}
     ).encode()
-    request.notes.setdefault("reason", error)
+    request.notes["reason"] = reason.value
     request.setResponseCode(status)
     request.responsePairs = [
         (b"Content-Type", b"application/json"),
@@ -42,5 +49,6 @@ def answer_unavailable(request: StreamingRequest) -> None:
         503,
         "temporarily_unavailable",
         "the identity provider has not been reached yet, try again",
-        [(b"Retry-After", b"%d" % RETRY_AFTER)],
+        reason=Reason.KEYS,
+        headers=[(b"Retry-After", b"%d" % RETRY_AFTER)],
     )

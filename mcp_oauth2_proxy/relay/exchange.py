@@ -15,6 +15,7 @@ from mcp_oauth2_proxy.relay.answers import answer_error
 from mcp_oauth2_proxy.relay.client import Pair, RelayClient, abort_response, response_pairs
 from mcp_oauth2_proxy.relay.headers import returning
 from mcp_oauth2_proxy.relay.pump import RequestBody, ResponseBody
+from mcp_oauth2_proxy.relay.reasons import Reason
 from mcp_oauth2_proxy.wire.errors import BodyTooLarge, ResponseHeadTimeout
 from mcp_oauth2_proxy.wire.headers import RawHeaders
 from mcp_oauth2_proxy.wire.request import StreamingRequest
@@ -127,7 +128,7 @@ class Exchange:
             self._request.finish()
         else:
             # The last chunk would disguise a truncated answer as a whole one.
-            self._request.notes["reason"] = "upstream_truncated"
+            self._request.notes["reason"] = Reason.TRUNCATED.value
             self._request.abort()
 
     def _failed(self, failure: Failure) -> None:
@@ -139,11 +140,13 @@ class Exchange:
             if upload.failure.check(BodyTooLarge):
                 self._too_large()
             else:
-                request.notes["reason"] = "request_body_incomplete"
+                request.notes["reason"] = Reason.BODY_INCOMPLETE.value
                 request.abort()
         elif failure.check(ResponseHeadTimeout):
             self._log.warn("the upstream did not answer in time", request_id=request.requestId)
-            answer_error(request, 504, "gateway_timeout", "the upstream did not answer in time")
+            answer_error(
+                request, 504, "gateway_timeout", "the upstream did not answer in time", reason=Reason.TIMEOUT
+            )
         else:
             self._log.warn(
                 "no answer from the upstream",
@@ -151,7 +154,13 @@ class Exchange:
                 error=type(failure.value).__name__,
                 detail=failure.getErrorMessage(),
             )
-            answer_error(request, 502, "bad_gateway", "the upstream could not be reached or broke off")
+            answer_error(
+                request,
+                502,
+                "bad_gateway",
+                "the upstream could not be reached or broke off",
+                reason=Reason.UNREACHABLE,
+            )
 
     def _broken(self, failure: Failure) -> None:
         self._log.failure("relaying failed", failure, request_id=self._request.requestId)
@@ -171,7 +180,13 @@ class Exchange:
 
     def _too_large(self) -> None:
         limit = self._relay.max_body
-        answer_error(self._request, 413, "request_too_large", f"the body is larger than {limit} bytes")
+        answer_error(
+            self._request,
+            413,
+            "request_too_large",
+            f"the body is larger than {limit} bytes",
+            reason=Reason.TOO_LARGE,
+        )
 
     def _finish(self) -> None:
         self._over = True

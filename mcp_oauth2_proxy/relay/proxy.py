@@ -29,6 +29,7 @@ from mcp_oauth2_proxy.relay.answers import answer_error, answer_unavailable
 from mcp_oauth2_proxy.relay.client import RelayClient
 from mcp_oauth2_proxy.relay.exchange import Exchange, Relay
 from mcp_oauth2_proxy.relay.headers import HeaderRules
+from mcp_oauth2_proxy.relay.reasons import Reason as RelayReason
 from mcp_oauth2_proxy.relay.target import BadTargetError, UpstreamTarget, split_target
 from mcp_oauth2_proxy.relay.values import Inbound
 from mcp_oauth2_proxy.wire.request import StreamingRequest
@@ -99,7 +100,7 @@ class ProxyResource(Resource):
         try:
             path, query = split_target(request.target)
         except BadTargetError as error:
-            answer_error(request, 400, "invalid_request", str(error))
+            answer_error(request, 400, "invalid_request", str(error), reason=RelayReason.TARGET)
             return
         keys = self._realm.keys
         if keys is None:
@@ -167,7 +168,6 @@ class ProxyResource(Resource):
             detail=refusal.detail,
             request_id=request.requestId,
         )
-        request.notes["reason"] = refusal.reason.value
         header = challenge(
             refusal, metadata_url=self._metadata_url(destination), scopes=self._required_scopes
         )
@@ -176,7 +176,8 @@ class ProxyResource(Resource):
             status(refusal),
             error_code(refusal) or "unauthorized",
             refusal.description,
-            [(b"WWW-Authenticate", header.encode("ascii"))],
+            reason=refusal.reason,
+            headers=[(b"WWW-Authenticate", header.encode("ascii"))],
         )
 
     def _challenge(self, destination: _Destination, theirs: Sequence[bytes]) -> bytes:

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mcp_oauth2_proxy.wire.answers import error_body
+from mcp_oauth2_proxy.wire.answers import MALFORMED, error_body
 from mcp_oauth2_proxy.wire.body import RequestBody
 from mcp_oauth2_proxy.wire.deadline import Deadline
 from mcp_oauth2_proxy.wire.errors import BodyIncomplete
@@ -232,11 +232,14 @@ class ServerChannel(Protocol):
         self._update_reading()
 
     def _answer_rejection(self, rejection: Rejection) -> None:
-        body = error_body("invalid_request", rejection.description)
+        reference = self.site.new_request_id()
+        body = error_body("invalid_request", rejection.description, reference)
         self._log.info(
             "refused a connection's request: {status} {description}",
             status=rejection.status,
             description=rejection.description,
+            reason=MALFORMED,
+            request_id=reference,
         )
         head, framing = response_head(
             method=b"GET",

@@ -147,7 +147,7 @@ class StreamingRequest(server.Request):
         self.setHeader(b"Content-Type", b"application/json")
         self.setHeader(b"Cache-Control", b"no-store")
         self.setHeader(b"X-Content-Type-Options", b"nosniff")
-        self._answer(error_body(code, description))
+        self._answer(error_body(code, description, self.requestId))
 
     def _answer(self, body: bytes) -> None:
         self.setHeader(b"Content-Length", b"%d" % len(body))

@@ -18,7 +18,13 @@ from tests.docs.commands import commands
 from tests.service.scene import PATIENCE, Scene, exchange
 from tests.support.program import REPOSITORY, Program, clean_environment, free_port, wait_until
 
-DOCUMENTS = ("README.md", "docs/configuration.md", "docs/deployment.md", "docs/performance.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/configuration.md",
+    "docs/deployment.md",
+    "docs/performance.md",
+    "docs/troubleshooting.md",
+)
 #: Commands that need what is not on every machine, and the test that carries out what they do.
 PROVEN_ELSEWHERE = {
     "docker ": "tests/deploy/test_image.py",
@@ -94,7 +100,7 @@ class Documented(SynchronousTestCase):
 
     def test_none_is_forgotten(self) -> None:
         """A command that no test here knows makes this one fail."""
-        known = ("make ", "mcp-oauth2-proxy ", "twistd ", "curl ", "export ", *PROVEN_ELSEWHERE)
+        known = ("make ", "mcp-oauth2-proxy ", "twistd ", "curl ", "export ", "grep ", *PROVEN_ELSEWHERE)
         unknown = [line for line in documented("") if not line.startswith(known)]
         self.assertEqual(unknown, [])
         for path in PROVEN_ELSEWHERE.values():
@@ -155,3 +161,15 @@ class Documented(SynchronousTestCase):
                 else:
                     self.assertIn(expected[key], json.loads(said))
         self.assertGreaterEqual(len(asked), 4)
+
+    def test_finding_a_reference(self) -> None:
+        """The reference of a refusal, searched for as the documentation says, leads to its reason."""
+        (command,) = documented("grep ")
+        proxy = self.scene.start()
+        _, _, body = exchange(proxy.port, b"GET /mcp HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer x\r\n\r\n")
+        reference = json.loads(body)["request_id"]
+        proxy.stop()
+        _, _, file = command.split()
+        (self.directory / file).write_text(proxy.output, encoding="utf-8")
+        found = self.run_shell(command.replace(command.split()[1], reference))
+        self.assertIn("token_malformed", found)

@@ -26,8 +26,9 @@ from mcp_oauth2_proxy.facade.cookies import (
 from mcp_oauth2_proxy.facade.errors import OAuthError, Reason
 from mcp_oauth2_proxy.facade.metadata import authorization_server, protected_resource, suffix_path
 from mcp_oauth2_proxy.facade.names import MAX_NAME, harmless
-from mcp_oauth2_proxy.facade.pages import ADVICE, ConsentView, Pages
+from mcp_oauth2_proxy.facade.pages import ConsentView, Pages
 from mcp_oauth2_proxy.facade.sealing import Purpose, Sealer
+from mcp_oauth2_proxy.troubles import BY_CODE
 
 AUTH = Auth(
     base_url="https://h.example",
@@ -259,7 +260,7 @@ class PagesAsValues(SynchronousTestCase):
         text = self.text(answer)
         self.assertEqual(answer.status, 400)
         for expected in (
-            ADVICE[Reason.CLIENT_EXPIRED],
+            BY_CODE["client_expired"].person,
             "0123456789abcdef",
             "client_expired",
             "The client is gone.",

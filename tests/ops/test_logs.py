@@ -261,6 +261,7 @@ class Secrets(SynchronousTestCase):
     def test_what_is_not(self) -> None:
         """Reason codes and paths stay readable."""
         for text in (
+            "POST https://auth.example.com/realms/r/protocol/openid-connect/token: status 502",
             "reason=token_missing status=401",
             "path=/oauth/token method=POST",
             "a Bearer token is required",

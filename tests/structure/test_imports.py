@@ -11,11 +11,12 @@ from twisted.trial.unittest import SynchronousTestCase
 PACKAGE = "mcp_oauth2_proxy"
 ROOT = Path(__file__).parents[2] / PACKAGE
 
-_TOOLS = {"cimd", "gate", "keycloak", "stores", "ops", "wire", "config"}
+_TOOLS = {"troubles", "cimd", "gate", "keycloak", "stores", "ops", "wire", "config"}
 #: What each place may import from within the project, besides itself.
 ALLOWED: dict[str, set[str]] = {
     "config": set(),
     "version": set(),
+    "troubles": set(),
     "wire": {"config"},
     "stores": {"config"},
     "ops": {"wire", "config"},
@@ -33,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
 }
 #: Places that decide and never do: no event loop, no network.
-PURE = {"config", "gate", "version"}
+PURE = {"config", "gate", "troubles", "version"}
 #: Modules of the other places that hold rules: what they decide can be read and tested without Twisted.
 PURE_MODULES = {
     "cimd": {"addresses", "freshness", "pinned", "urls"},
@@ -58,7 +59,7 @@ PURE_MODULES = {
     },
     "keycloak": {"discovery", "idtoken", "tokens"},
     "ops": {"cors", "limits", "redaction"},
-    "relay": {"headers", "target", "values"},
+    "relay": {"headers", "reasons", "target", "values"},
     "wire": {"head", "limits"},
 }
 IMPURE_LIBRARIES = {"twisted", "treq", "zope", "socket", "asyncio", "httptools", "uvloop"}

@@ -1,0 +1,400 @@
+"""Every reason for which the proxy refuses something: what happened, and what person and operator can do.
+
+The keys are the reason codes in the log. Error pages and ``docs/troubleshooting.md`` are made from it.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+AGAIN = "Go back to your app and start signing in again."
+ADD_AGAIN = "Remove the server in your app and add it again."
+WAIT = "Wait a moment and try again."
+TELL = "Tell who runs this server, with the reference below."
+_CLIENTS_FAULT = "The app sent something wrong: update it, or tell who makes it."
+_BY_ITSELF = "Nothing: the app gets a new token by itself."
+
+
+@frozen
+class Trouble:
+    """One reason. ``person`` is for who sits in front of the app, ``operator`` for who runs the proxy."""
+
+    what: str
+    person: str
+    operator: str
+
+
+#: Where a reason is met, with the reasons met there.
+TROUBLES: dict[str, dict[str, Trouble]] = {
+    "The MCP server's URL: tokens": {
+        "token_missing": Trouble(
+            "The request carried no Bearer token. Each client's first request is one: it is how it finds the "
+            "authorization server.",
+            "Sign in when the app asks for it.",
+            "Nothing, unless it never stops: then the client does not follow the challenge, or something "
+            "between client and proxy removes the `Authorization` header.",
+        ),
+        "token_malformed": Trouble(
+            "The `Authorization` header holds no signed JWT, or there is more than one such header.",
+            ADD_AGAIN,
+            "See what sends it: an API key or an opaque token is no access token of the realm.",
+        ),
+        "token_too_large": Trouble(
+            "The token is longer than 16 KiB.",
+            TELL,
+            "Take roles and groups out of the access token (client scopes and mappers in Keycloak).",
+        ),
+        "token_header_type": Trouble(
+            "The token's `typ` header is none of an access token's, or it demands extensions.",
+            TELL,
+            "See which client sends it; Keycloak's access tokens say `JWT` or `at+jwt`.",
+        ),
+        "token_algorithm": Trouble(
+            "The token is signed by an algorithm that is not accepted, or that does not fit its key.",
+            TELL,
+            "Only asymmetric algorithms are accepted. See *Access token signature algorithm* of the "
+            "Keycloak client.",
+        ),
+        "token_unknown_key": Trouble(
+            "The token names a signing key that the realm does not publish.",
+            _BY_ITSELF,
+            "A token of another realm, or of this one before its keys were replaced. The log names the "
+            "`kid`. "
+            "Keys are fetched again at most every 10 seconds.",
+        ),
+        "token_signature": Trouble(
+            "The token's signature is wrong: it was changed or forged.",
+            ADD_AGAIN,
+            "If honest clients meet it, something between changes the header.",
+        ),
+        "token_expired": Trouble(
+            "The token's time is over.",
+            _BY_ITSELF,
+            "The log says `exp` and the proxy's time. If every new token is expired, a clock is wrong: "
+            "compare the machines of Keycloak and the proxy.",
+        ),
+        "token_no_expiry": Trouble("The token has no `exp`.", TELL, "It is no access token of Keycloak's."),
+        "token_not_yet_valid": Trouble(
+            "The token's `nbf` or `iat` lies in the future, by more than 10 seconds.",
+            WAIT,
+            "A clock is wrong: compare the machines of Keycloak and the proxy.",
+        ),
+        "token_issuer": Trouble(
+            "The token's `iss` is not `auth.issuerUrl`, compared byte for byte.",
+            ADD_AGAIN,
+            "The log has both values. Where only host or scheme differ, Keycloak is reached by two names: "
+            "set its "
+            "`hostname`, and `auth.issuerUrl` to what its discovery document says; reach it by an internal "
+            "URL "
+            "through `auth.discoveryUrl`.",
+        ),
+        "token_type": Trouble(
+            "The token is a token of the realm, but no access token: an ID or refresh token.",
+            TELL,
+            "The client sends the wrong one of its tokens.",
+        ),
+        "token_sender_bound": Trouble(
+            "The token is bound to a key (`cnf`, DPoP or mTLS) and came as a plain Bearer token.",
+            TELL,
+            "Turn DPoP or certificate binding off for the Keycloak client.",
+        ),
+        "token_audience": Trouble(
+            "The token is good, and for somebody else.",
+            ADD_AGAIN,
+            "The log says which `aud` or `azp` was expected and which came. Tokens that this proxy handed "
+            "out have "
+            "`azp` = `auth.clientId`; others need an audience mapper with the MCP server's URL. With "
+            "`auth.audiences` set, one of its values must be in `aud`, exactly.",
+        ),
+        "token_scope": Trouble(
+            "The token lacks one of `auth.requiredScopes` (403).",
+            "Allow the app what it asks for, or ask for the right to it.",
+            "The log says what is missing. The scope must exist in the realm, be assigned to the Keycloak "
+            "client, and "
+            "be in the access token's `scope` (*Include in token scope*).",
+        ),
+    },
+    "The MCP server's URL: the way to it": {
+        "request_target_malformed": Trouble(
+            "The URL's path has characters or escapes that cannot be relayed unchanged.",
+            "Check the server's URL in your app.",
+            "See the request's line in the log.",
+        ),
+        "keys_unavailable": Trouble(
+            "No token can be judged: the realm's keys have never been fetched (503).",
+            WAIT,
+            "`/readyz` says why: `auth.issuerUrl`, `auth.discoveryUrl`, `auth.caFile`, or the network.",
+        ),
+        "request_too_large": Trouble(
+            "The request's body is larger than `server.maxBodyBytes` (413).",
+            "Send less at once.",
+            "Raise `server.maxBodyBytes`, or set it to 0.",
+        ),
+        "request_body_incomplete": Trouble(
+            "The client's upload broke off.",
+            "Try again.",
+            "Look at what is in front of the proxy: a body limit or a timeout there looks like this.",
+        ),
+        "gateway_timeout": Trouble(
+            "The MCP server did not begin its answer within `upstream.responseHeaderTimeout` (504).",
+            "Try again.",
+            "Is the MCP server overloaded or stuck? Raise the timeout for tools that think long.",
+        ),
+        "bad_gateway": Trouble(
+            "The MCP server could not be reached, or broke off before it answered (502).",
+            WAIT,
+            "Is `upstream.url` right and the server up? `upstream.idleTimeout` must be below its own "
+            "keep-alive.",
+        ),
+        "upstream_truncated": Trouble(
+            "The MCP server's answer broke off; the client's connection was cut too, so that it looks cut.",
+            "Try again.",
+            "See the MCP server's log: it crashed, was restarted, or has a timeout on streams.",
+        ),
+    },
+    "Registration and client identity": {
+        "client_metadata": Trouble(
+            "The registration names something that cannot be (RFC 7591).",
+            _CLIENTS_FAULT,
+            "The log says what.",
+        ),
+        "redirect_uri_forbidden": Trouble(
+            "A redirect URI breaks a rule: https, http on loopback, or an app's own scheme; no fragment, "
+            "user name "
+            "or wildcard.",
+            _CLIENTS_FAULT,
+            "The log says which rule.",
+        ),
+        "redirect_uri_denied": Trouble(
+            "`auth.allowedRedirects` or `auth.deniedRedirects` does not let clients lead there.",
+            "Tell who runs this server which app it was: it is not accepted here.",
+            "The log says where to. Add the host or scheme if it should be.",
+        ),
+        "registration_off": Trouble(
+            "`auth.registration` is `off`.",
+            "Ask who runs this server for a client ID to enter into your app.",
+            "List the client in `auth.clients`, or open registration.",
+        ),
+        "registration_token_wrong": Trouble(
+            "`auth.registration` is `token`, and the initial access token is missing or wrong.",
+            "Ask who runs this server for the token, or for a client ID.",
+            "Clients that cannot send one belong into `auth.clients`.",
+        ),
+        "client_missing": Trouble(
+            "The request names no client.", ADD_AGAIN, "The client is broken, or not one."
+        ),
+        "client_unknown": Trouble(
+            "The `client_id` was not made here.",
+            ADD_AGAIN,
+            "If all clients meet it at once, `auth.sealingKeys`, or `auth.clientSecret` which they are "
+            "derived from, "
+            "has changed: put the old key behind the new one.",
+        ),
+        "client_expired": Trouble(
+            "The registration is older than `auth.clientTtl`.",
+            ADD_AGAIN,
+            "Raise `auth.clientTtl`; `0s` is for ever and costs nothing. Some clients do not register "
+            "again by "
+            "themselves.",
+        ),
+        "client_document_refused": Trouble(
+            "The `client_id` is a URL whose document is not accepted, not there, or breaks a rule.",
+            "Tell who runs this server which app it was: it is not accepted here.",
+            "The log says which rule. See `auth.cimd`: hosts, ports and internal networks must be let in.",
+        ),
+        "client_document_unavailable": Trouble(
+            "The client's document, or its keys, could not be fetched, and there is no copy of it (503).",
+            WAIT,
+            "The log says why. The proxy needs a way out to the document's host, on port 443.",
+        ),
+        "client_assertion_refused": Trouble(
+            "The client's signed assertion (`private_key_jwt`) does not prove it.",
+            ADD_AGAIN,
+            "The log says which claim was expected and which came. `aud` must be the token endpoint or "
+            "`auth.baseUrl`.",
+        ),
+        "client_secret_wrong": Trouble(
+            "The client's secret is wrong or missing.",
+            ADD_AGAIN,
+            "For a client in `auth.clients`, compare the two sides.",
+        ),
+        "client_two_methods": Trouble(
+            "The client authenticates in two ways at once, or in one that is not known.",
+            _CLIENTS_FAULT,
+            "The log says which.",
+        ),
+    },
+    "Signing in": {
+        "redirect_uri_mismatch": Trouble(
+            "The app wants to be answered at a place that it has not registered.",
+            ADD_AGAIN,
+            "The log has both. Only on loopback may the port differ.",
+        ),
+        "pkce": Trouble(
+            "The PKCE challenge or verifier is missing, not S256, or does not fit.",
+            AGAIN,
+            "Two logins of one client got mixed up, or the client does not speak PKCE.",
+        ),
+        "resource_foreign": Trouble(
+            "The client asks for a token for a server that is not behind this proxy (`resource`).",
+            "Check the server's URL in your app.",
+            "`auth.baseUrl` must be what people type into their app, up to the path. The log has the URL.",
+        ),
+        "consent_forged": Trouble(
+            "The consent page's answer was not made by this server's page, or came from another site.",
+            AGAIN,
+            "Often: the proxy's sealing keys changed while the page was open. Else somebody tries something.",
+        ),
+        "consent_expired": Trouble(
+            "The consent page was open for longer than `auth.sessionTtl`.", AGAIN, "Nothing."
+        ),
+        "consent_other_browser": Trouble(
+            "The consent page's answer came without the cookie of the browser that was asked.",
+            "Allow cookies for this site, then go back to your app and start again.",
+            "On http, or behind a proxy that changes the host, `__Host-` cookies are lost: `auth.baseUrl` "
+            "must be the "
+            "URL in the browser.",
+        ),
+        "consent_denied": Trouble("The person said no.", AGAIN, "Nothing."),
+        "state_unknown": Trouble(
+            "The login was not started here, was finished before, or took longer than `auth.sessionTtl`.",
+            AGAIN,
+            "With several replicas the store must be shared; a restart loses logins in progress with "
+            "`memory://`.",
+        ),
+        "state_other_browser": Trouble(
+            "The login was started in another browser, or its cookie is gone.",
+            "Finish signing in with the browser in which you started, or start again.",
+            "If it happens to everybody, cookies are lost on the way: `auth.baseUrl` must be the URL in "
+            "the browser.",
+        ),
+        "callback_issuer": Trouble(
+            "The answer names another identity provider than this one (mix-up).",
+            AGAIN,
+            "The log has both values: `auth.issuerUrl` must be the realm's `issuer`.",
+        ),
+        "login_refused": Trouble(
+            "Keycloak refused the login, or the person cancelled it.",
+            AGAIN,
+            "The log has Keycloak's error; its own event log says more.",
+        ),
+        "login_expired": Trouble("Keycloak's login page was open for too long.", AGAIN, "Nothing."),
+        "id_token_invalid": Trouble(
+            "The ID token that Keycloak returned does not prove this login.",
+            AGAIN,
+            "The log names the claim. `openid` must be a scope of the Keycloak client; clocks must agree.",
+        ),
+    },
+    "Tokens": {
+        "grant_not_registered": Trouble(
+            "The client uses a grant that it has not registered.",
+            ADD_AGAIN,
+            "Nothing: the client is at fault.",
+        ),
+        "code_unknown": Trouble(
+            "The code is not known, or older than `auth.codeTtl`.",
+            AGAIN,
+            "With several replicas the store must be shared; a restart loses codes with `memory://`.",
+        ),
+        "code_reused": Trouble(
+            "The code was used before.",
+            AGAIN,
+            "A client that retries, or a stolen code: the log has the client of both requests.",
+        ),
+        "code_binding": Trouble(
+            "The code was issued to another client or for another redirect URI.",
+            AGAIN,
+            "As for `code_reused`.",
+        ),
+        "refresh_token_unknown": Trouble(
+            "The refresh token is not one of this client's.",
+            "Sign in again.",
+            "If all clients meet it at once, the sealing keys have changed.",
+        ),
+        "refresh_token_reused": Trouble(
+            "The refresh token was used before, more than 30 seconds ago.",
+            "Sign in again.",
+            "Two copies of one app share a token, or an answer was lost for longer than the grace.",
+        ),
+        "refresh_session_ended": Trouble(
+            "The session is over: logged out, revoked, or too old.",
+            "Sign in again.",
+            "See *Sessions* of the realm: idle and maximum times decide how often people sign in.",
+        ),
+    },
+    "Requests to the OAuth endpoints": {
+        "body_too_large": Trouble("The body or query is too long.", _CLIENTS_FAULT, "Nothing."),
+        "body_incomplete": Trouble("The body broke off.", "Try again.", "As for `request_body_incomplete`."),
+        "content_type": Trouble("The body is of another content type.", _CLIENTS_FAULT, "Nothing."),
+        "parameters_malformed": Trouble(
+            "Parameters or JSON cannot be read.", _CLIENTS_FAULT, "The log says what is wrong with them."
+        ),
+        "parameter_repeated": Trouble("A parameter came twice.", _CLIENTS_FAULT, "The log names it."),
+        "parameter_missing": Trouble("A parameter is missing.", _CLIENTS_FAULT, "The log names it."),
+        "parameter_unsupported": Trouble(
+            "A parameter asks for something that is not offered.", _CLIENTS_FAULT, "The log names it."
+        ),
+        "rate_limited": Trouble(
+            "More requests than `limits.*` allow, from one address or in all (429).",
+            "Wait a minute and try again.",
+            "The log names the limit. Behind an ingress set `server.trustedProxies`, or all people are one "
+            "address.",
+        ),
+        "not_found": Trouble(
+            "There is nothing at this URL.", "Check the server's URL in your app.", "Nothing."
+        ),
+        "method_not_allowed": Trouble("The endpoint does not know the method.", _CLIENTS_FAULT, "Nothing."),
+        "request_malformed": Trouble(
+            "The bytes are no request, or one that could be read in two ways; the connection is closed.",
+            _CLIENTS_FAULT,
+            "The log says what was wrong. Health checks of raw TCP and scanners are seen here.",
+        ),
+    },
+    "The server": {
+        "realm_unready": Trouble(
+            "Discovery of the realm has not succeeded yet (503).",
+            WAIT,
+            "`/readyz` says why: `auth.issuerUrl`, `auth.discoveryUrl`, `auth.caFile`, or the network.",
+        ),
+        "keycloak_unavailable": Trouble(
+            "Keycloak does not answer, or not as it should (503).",
+            WAIT,
+            "The log says what was asked and what came.",
+        ),
+        "keycloak_refused_proxy": Trouble(
+            "Keycloak refuses the proxy itself.",
+            TELL,
+            "The log has Keycloak's words. `unauthorized_client` or `invalid_client`: `auth.clientId` and "
+            "`auth.clientSecret`. `invalid_scope`: `auth.oidcScopes`. `invalid_grant` with redirect_uri: the "
+            "client's *Valid redirect URIs*.",
+        ),
+        "store_unavailable": Trouble(
+            "The store does not answer (503).", WAIT, "See `store.url` and what it names."
+        ),
+        "internal": Trouble(
+            "A mistake in the proxy (500).",
+            TELL,
+            "The log has a traceback at the reference: please report it.",
+        ),
+    },
+}
+
+#: The same by reason code alone.
+BY_CODE: dict[str, Trouble] = {
+    code: trouble for place in TROUBLES.values() for code, trouble in place.items()
+}
+
+BEGIN, END = "<!-- reasons:begin -->", "<!-- reasons:end -->"
+
+
+def with_reasons(document: str) -> str:
+    """Return ``docs/troubleshooting.md`` with the part between its markers made anew."""
+    before, _, rest = document.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    lines = []
+    for place, troubles in TROUBLES.items():
+        lines += ["", f"## {place}"]
+        for code, trouble in troubles.items():
+            lines += ["", f"### {code}", "", trouble.what, ""]
+            lines += [f"- Person: {trouble.person}", f"- Operator: {trouble.operator}"]
+    return f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n\n{END}{after}"
