@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mcp_oauth2_proxy.facade.answers import Answer, html_answer
 from mcp_oauth2_proxy.facade.errors import OAuthError
-from mcp_oauth2_proxy.facade.names import harmless
+from mcp_oauth2_proxy.facade.names import harmless, mixes_scripts
 from mcp_oauth2_proxy.facade.redirects import parse_redirect_uri
 from mcp_oauth2_proxy.troubles import BY_CODE
 
@@ -80,9 +80,11 @@ class Pages:
     def consent(self, view: ConsentView) -> Answer:
         """Return the question whether the client may act for the person at this browser."""
         redirect = parse_redirect_uri(view.redirect_uri)
+        name = harmless(view.client_name or "")
         page = self._render(
             "consent.html",
-            client=harmless(view.client_name or "") or "An app without a name",
+            client=name or "An app without a name",
+            pretends=mixes_scripts(name),
             publisher=view.publisher,
             target=redirect.target,
             is_loopback=redirect.is_loopback,

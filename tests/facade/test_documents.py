@@ -25,7 +25,7 @@ from mcp_oauth2_proxy.facade.cookies import (
 )
 from mcp_oauth2_proxy.facade.errors import OAuthError, Reason
 from mcp_oauth2_proxy.facade.metadata import authorization_server, protected_resource, suffix_path
-from mcp_oauth2_proxy.facade.names import MAX_NAME, harmless
+from mcp_oauth2_proxy.facade.names import MAX_NAME, harmless, mixes_scripts
 from mcp_oauth2_proxy.facade.pages import ConsentView, Pages
 from mcp_oauth2_proxy.facade.sealing import Purpose, Sealer
 from mcp_oauth2_proxy.troubles import BY_CODE
@@ -176,6 +176,13 @@ class Names(SynchronousTestCase):
         self.assertEqual(harmless("  Klient ✓ 日本  "), "Klient ✓ 日本")
         self.assertTrue(len(harmless("a" + "\u0333" * 50)) <= 3)
         self.assertEqual(harmless("x" * 500), "x" * (MAX_NAME - 1) + "…")
+
+    def test_mixed_scripts(self) -> None:
+        """A word of Latin with letters of another alphabet that look alike; honest names are left alone."""
+        for name in ("Cl\u0430ude", "VS C\u03bfde", "\uff27oogle", "My \u0421ursor"):
+            self.assertTrue(mixes_scripts(name), name)
+        for name in ("Claude", "Клод", "My Клод", "Ελλάδα App", "日本 App", "Tōkyō", "Übung 2", "a1-b2", ""):
+            self.assertFalse(mixes_scripts(name), name)
 
 
 class PagesAsValues(SynchronousTestCase):

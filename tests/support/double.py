@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.web.server import Site
-
 from mcp_oauth2_proxy.demo.idp import KeycloakDouble
 from mcp_oauth2_proxy.demo.realm import Client, RealmDefinition, User
 from tests.support.keycloak import CREDENTIALS as C
+from tests.support.site import ClosingSite
 
 _USER = User(C.username, C.password, "alice@example.com", "Alice", "Example")
 
@@ -30,10 +29,10 @@ class RunningDouble:
 
     def __init__(self, reactor: Any) -> None:
         self.double = KeycloakDouble([_realm(C.realm), _realm(C.other_realm)], clock=reactor)
-        self._port = reactor.listenTCP(0, Site(self.double), interface="127.0.0.1")
-        self.base_url = f"http://127.0.0.1:{self._port.getHost().port}"
-        #: Stops listening; returns a Deferred.
-        self.stop = self._port.stopListening
+        site = ClosingSite(self.double, reactor)
+        self.base_url = f"http://127.0.0.1:{site.listen()}"
+        #: Stops listening and hangs up; returns a Deferred.
+        self.stop = site.close
 
     def issuer(self, realm: str = C.realm) -> str:
         """Return the realm's issuer."""
