@@ -12,7 +12,7 @@ from tests.support.site import ClosingSite
 _USER = User(C.username, C.password, "alice@example.com", "Alice", "Example")
 
 
-def _realm(name: str) -> RealmDefinition:
+def _realm(name: str, **settings: Any) -> RealmDefinition:
     loopback = ("http://127.0.0.1:*", "http://localhost:*")
     return RealmDefinition(
         name,
@@ -21,14 +21,19 @@ def _realm(name: str) -> RealmDefinition:
             Client(C.other_client_id, C.other_client_secret, standard_flow=False, direct_grants=True),
         ),
         users=(_USER,),
+        **settings,
     )
 
 
 class RunningDouble:
-    """A double that listens on 127.0.0.1; it offers what :class:`RealKeycloak` offers."""
+    """A double that listens on 127.0.0.1; it offers what :class:`RealKeycloak` offers.
 
-    def __init__(self, reactor: Any) -> None:
-        self.double = KeycloakDouble([_realm(C.realm), _realm(C.other_realm)], clock=reactor)
+    ``settings`` are those of a :class:`RealmDefinition`.
+    """
+
+    def __init__(self, reactor: Any, **settings: Any) -> None:
+        realms = [_realm(name, **settings) for name in (C.realm, C.other_realm)]
+        self.double = KeycloakDouble(realms, clock=reactor)
         site = ClosingSite(self.double, reactor)
         self.base_url = f"http://127.0.0.1:{site.listen()}"
         #: Stops listening and hangs up; returns a Deferred.
