@@ -9,11 +9,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.iweb import IResponse
+from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 
 from mcp_oauth2_proxy.relay.answers import answer_error
 from mcp_oauth2_proxy.relay.client import Pair, RelayClient, abort_response, response_pairs
 from mcp_oauth2_proxy.relay.headers import returning
+from mcp_oauth2_proxy.relay.legacy_sse import EndpointRewriter, PathPrefixes
 from mcp_oauth2_proxy.relay.pump import RequestBody, ResponseBody
 from mcp_oauth2_proxy.relay.reasons import Reason
 from mcp_oauth2_proxy.wire.errors import BodyTooLarge, ResponseHeadTimeout
@@ -36,6 +37,8 @@ class Relay:
     max_body: int
     #: The exchanges whose answers are event streams, while they are open.
     streams: set[Exchange]
+    #: How paths differ outside and at the upstream.
+    prefixes: PathPrefixes
 
 
 class Exchange:
@@ -99,16 +102,19 @@ class Exchange:
             pairs = [pair for pair in pairs if not pair[0].lower().startswith(b"access-control-")]
         if response.code in (401, 403):
             pairs = self._with_challenge(pairs)
-        on_data = None
+        on_data = rewriter = None
         if is_event_stream(pairs):
             pairs = [pair for pair in pairs if pair[0].lower() != b"x-accel-buffering"]
             pairs.append(_UNBUFFERED)
             self._relay.streams.add(self)
             self._saw_data()
             on_data = self._saw_data
+            # Legacy HTTP+SSE listens by GET; a stream with a length is none that may grow.
+            if self._relay.prefixes.differ and request.method == b"GET" and response.length is UNKNOWN_LENGTH:
+                rewriter = EndpointRewriter(self._relay.prefixes)
         request.setResponseCode(response.code, response.phrase)
         request.responsePairs = pairs
-        self._body = ResponseBody(request, on_end=self._ended, on_data=on_data)
+        self._body = ResponseBody(request, on_end=self._ended, on_data=on_data, rewriter=rewriter)
         response.deliverBody(self._body)
         if not self._over and not request.startedWriting:
             # The client must see the head before the first event, however long that takes.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import cast
+from urllib.parse import urlsplit
 
 from attrs import frozen
 from twisted.internet.defer import CancelledError
@@ -29,6 +30,7 @@ from mcp_oauth2_proxy.relay.answers import answer_error, answer_unavailable
 from mcp_oauth2_proxy.relay.client import RelayClient
 from mcp_oauth2_proxy.relay.exchange import Exchange, Relay
 from mcp_oauth2_proxy.relay.headers import HeaderRules
+from mcp_oauth2_proxy.relay.legacy_sse import PathPrefixes
 from mcp_oauth2_proxy.relay.reasons import Reason as RelayReason
 from mcp_oauth2_proxy.relay.target import BadTargetError, UpstreamTarget, split_target
 from mcp_oauth2_proxy.relay.values import Inbound
@@ -75,7 +77,16 @@ class ProxyResource(Resource):
         )
         self._resource_url = lru_cache(maxsize=_REMEMBERED_PATHS)(self._name_resource)
         self._streams: set[Exchange] = set()
-        self._relay = Relay(client=client, clock=clock, max_body=server.max_body_bytes, streams=self._streams)
+        self._relay = Relay(
+            client=client,
+            clock=clock,
+            max_body=server.max_body_bytes,
+            streams=self._streams,
+            prefixes=PathPrefixes(
+                upstream=urlsplit(config.upstream.url).path.encode("ascii"),
+                public=urlsplit(auth.base_url).path.encode("ascii"),
+            ),
+        )
 
     def render(self, request: Request) -> int:
         """Judge the request, and relay it or say why not."""

@@ -15,6 +15,7 @@ from twisted.web.iweb import IBodyProducer
 from twisted.web.server import Request
 from zope.interface import implementer
 
+from mcp_oauth2_proxy.relay.legacy_sse import EndpointRewriter
 from mcp_oauth2_proxy.wire.errors import BodyTooLarge
 from mcp_oauth2_proxy.wire.request import StreamingRequest
 
@@ -90,8 +91,8 @@ class ResponseBody(Protocol):
     """An upstream's response body, written into the client's request.
 
     The upstream's connection is the request's producer, so that a slow reader holds it back.
-    ``on_data`` hears of each piece. ``on_end`` is called once, with whether the body is whole; after
-    a client has left it is not called at all.
+    ``on_data`` hears of each piece, and ``rewriter`` changes them. ``on_end`` is called once, with whether
+    the body is whole; after a client has left it is not called at all.
     """
 
     def __init__(
@@ -100,8 +101,10 @@ class ResponseBody(Protocol):
         *,
         on_end: Callable[[bool], None],
         on_data: Callable[[], None] | None = None,
+        rewriter: EndpointRewriter | None = None,
     ) -> None:
         self._request = request
+        self._rewriter = rewriter
         self._on_end = on_end
         self._on_data = on_data
         self._live = True
@@ -123,6 +126,8 @@ class ResponseBody(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Pass on a piece of the upstream's body."""
         if self._live:
+            if self._rewriter is not None:
+                data = self._rewriter.feed(data)
             self._request.write(data)
             if self._on_data is not None:
                 self._on_data()
@@ -135,5 +140,7 @@ class ResponseBody(Protocol):
         """
         if self._live:
             self._live = False
+            if self._rewriter is not None:
+                self._request.write(self._rewriter.flush())
             self._request.unregisterProducer()
             self._on_end(reason.check(ResponseDone, PotentialDataLoss) is not None)

@@ -59,7 +59,7 @@ PURE_MODULES = {
     },
     "keycloak": {"discovery", "idtoken", "tokens"},
     "ops": {"cors", "limits", "redaction"},
-    "relay": {"headers", "reasons", "target", "values"},
+    "relay": {"headers", "legacy_sse", "reasons", "target", "values"},
     "wire": {"head", "limits"},
 }
 IMPURE_LIBRARIES = {"twisted", "treq", "zope", "socket", "asyncio", "httptools", "uvloop"}
