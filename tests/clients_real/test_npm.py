@@ -16,6 +16,12 @@ from tests.support.keycloak import real_keycloak
 from tests.support.node import node_project
 
 
+async def driver(kind: str) -> list[str]:
+    """Return the command of a driver on one line of the TypeScript SDK: ``sdk`` (1.x) or ``client`` (2.x)."""
+    home = await deferToThread(node_project, "clients")
+    return [shutil.which("node") or "node", str(home / "driver.mjs"), kind]
+
+
 class Npm(ClientCase):
     """Each from its first request without a token."""
 
@@ -27,11 +33,11 @@ class Npm(ClientCase):
 
     async def test_sdk_1(self) -> None:
         """``@modelcontextprotocol/sdk`` 1.x."""
-        self.assert_served(await self.drive(await self.node("driver.mjs", "sdk")))
+        self.assert_served(await self.drive(await driver("sdk")))
 
     async def test_client_2(self) -> None:
         """``@modelcontextprotocol/client`` 2.x, which checks ``iss``."""
-        self.assert_served(await self.drive(await self.node("driver.mjs", "client")))
+        self.assert_served(await self.drive(await driver("client")))
 
     async def test_mcp_remote(self) -> None:
         """The bridge for clients that speak stdio only."""
@@ -83,9 +89,7 @@ class NpmAtKeycloak(ClientCase):
 
     async def test_client_2(self) -> None:
         """``@modelcontextprotocol/client`` 2.x."""
-        home = await deferToThread(node_project, "clients")
-        node = shutil.which("node") or "node"
-        self.assert_served(await self.drive([node, str(home / "driver.mjs"), "client"]))
+        self.assert_served(await self.drive(await driver("client")))
 
 
 INFO = {"name": "driver", "version": "1"}

@@ -28,6 +28,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.scene.entered.set()
             self.scene.release.wait(PATIENCE)
             self._json({"slow": True})
+        elif self.path.startswith("/status/"):
+            _, _, status, code = self.path.split("/")
+            self._json({"jsonrpc": "2.0", "id": 1, "error": {"code": int(code)}}, int(status))
         elif self.path.startswith("/events"):
             self._events()
         else:
@@ -70,9 +73,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.scene.entered.set()
         self.scene.release.wait(PATIENCE)
 
-    def _json(self, document: Any) -> None:
+    def _json(self, document: Any, status: int = 200) -> None:
         body = json.dumps(document).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -122,7 +125,18 @@ class Scene:
         """Return an access token of the static realm, good for an hour."""
         now = int(time.time())
         return make_token(
-            access_claims(iss=self.issuer, azp="mcp-proxy", iat=now, exp=now + 3600, auth_time=now, **claims)
+            access_claims(
+                **{
+                    **{
+                        "iss": self.issuer,
+                        "azp": "mcp-proxy",
+                        "iat": now,
+                        "exp": now + 3600,
+                        "auth_time": now,
+                    },
+                    **claims,
+                }
+            )
         )
 
     def stop(self) -> None:

@@ -42,6 +42,10 @@ const provider = {
   redirectToAuthorization: (where) => { kept.authorize = String(where); seen.logins += 1; },
   saveCodeVerifier: (verifier) => { kept.verifier = verifier; },
   codeVerifier: () => kept.verifier,
+  invalidateCredentials: (what) => {
+    if (what === "all" || what === "client") delete kept.client;
+    if (what === "all" || what === "tokens") delete kept.tokens;
+  },
 };
 const spoil = () => { kept.tokens = { ...kept.tokens, access_token: `${kept.tokens.access_token}x` }; };
 

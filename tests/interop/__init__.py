@@ -1,0 +1,1 @@
+"""The forty cases that clients in the field have brought up, by their numbers."""
