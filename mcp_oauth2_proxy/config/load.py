@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from mcp_oauth2_proxy.config.environment import CONFIG_PATH, read_environment
 from mcp_oauth2_proxy.config.fields import BY_PATH, FIELDS, SECTIONS, Field
-from mcp_oauth2_proxy.config.model import Config, Registration
+from mcp_oauth2_proxy.config.model import Config, Registration, Secret
 from mcp_oauth2_proxy.config.problems import ConfigError, Problem
 from mcp_oauth2_proxy.config.yamlfile import MAX_FILE, Raw, read_yaml
 
@@ -84,7 +84,10 @@ def _parse(raw: Mapping[str, Raw], problems: list[Problem]) -> dict[str, Any]:
             continue
         try:
             value = _from_file(field, said.value) if said.file else said.value
-            values[field.path] = field.kind.read(value)
+            read = field.kind.read(value)
+            if said.file and isinstance(read, Secret):
+                read = evolve(read, path=str(said.value))
+            values[field.path] = read
         except ValueError as error:
             problems.append(Problem(field.path + ("File" if said.file else ""), str(error), said.source))
     return values

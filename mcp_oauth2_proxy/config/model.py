@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from attrs import field, frozen
@@ -19,10 +20,24 @@ class Secret:
     """A string that must not reach a log, a ``repr`` or a page; :meth:`reveal` is the only way out."""
 
     _value: str
+    #: The file that it came from.
+    path: str | None = None
 
     def reveal(self) -> str:
-        """Return the secret itself, for the one place that has to send or derive from it."""
+        """Return the secret itself as it was at the start, for the one place that derives from it."""
         return self._value
+
+    def current(self) -> str:
+        """Return the secret as its file says it now, so that it can be replaced without a restart.
+
+        A file that is gone, empty or being written leaves it as it was.
+        """
+        if self.path is None:
+            return self._value
+        try:
+            return Path(self.path).read_text(encoding="utf-8").strip() or self._value
+        except (OSError, UnicodeDecodeError):
+            return self._value
 
     def __repr__(self) -> str:
         return "Secret('***')"

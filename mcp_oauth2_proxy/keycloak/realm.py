@@ -191,7 +191,7 @@ class Realm(Service):
     def _credentials(self) -> dict[str, str]:
         # In the body, not as Basic: RFC 6749 section 2.3.1 wants Basic's parts form-encoded first, and
         # servers differ in whether they decode them; a secret with a colon or a percent sign would break.
-        return {"client_id": self._auth.client_id, "client_secret": self._auth.client_secret.reveal()}
+        return {"client_id": self._auth.client_id, "client_secret": self._auth.client_secret.current()}
 
     async def _tokens(self, form: Mapping[str, str]) -> TokenResponse:
         url = self._ready_metadata().token_endpoint

@@ -41,7 +41,7 @@ class FlowCase(ContractCase):
         raise NotImplementedError
 
     async def proxy(self, *, wait: bool = True, port: int | None = None, **auth: Any) -> Proxy:
-        """Start the program; ``auth`` adds settings of that section."""
+        """Start the program; ``auth`` adds settings of that section, ``None`` takes one out."""
         configuration = {
             "upstream": {"url": sample_server()},
             "headers": {
@@ -62,6 +62,9 @@ class FlowCase(ContractCase):
                 **auth,
             },
             "log": {"level": "DEBUG", "format": "json"},
+        }
+        configuration["auth"] = {
+            name: value for name, value in configuration["auth"].items() if value is not None
         }
         proxy = Proxy(configuration, port=port)
         self.addCleanup(deferToThread, proxy.stop)

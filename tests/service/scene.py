@@ -50,8 +50,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _realm(self) -> None:
         issuer = self.scene.issuer
-        if self.path.endswith("/certs"):
-            self._json(jwks(rsa_key()))
+        if self.scene.is_down:
+            self._json({"error": "down"}, 503)
+        elif self.path.endswith("/certs"):
+            self.scene.key_fetches += 1
+            encryption = rsa_key("enc").jwk(use="enc", alg="RSA-OAEP")
+            self._json({"keys": [encryption, *jwks(*self.scene.keys)["keys"]]})
         else:
             self._json(
                 {
@@ -98,6 +102,10 @@ class Scene:
     def __init__(self) -> None:
         #: Set when a held request has reached the upstream; set ``release`` to let it go on.
         self.entered, self.release = threading.Event(), threading.Event()
+        #: The realm's signing keys, how often they were fetched, and whether the realm is away.
+        self.keys = [rsa_key()]
+        self.key_fetches = 0
+        self.is_down = False
         handler = type("Handler", (_Handler,), {"scene": self})
         self._server = _Server(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
