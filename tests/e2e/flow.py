@@ -12,6 +12,7 @@ import time
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import deferToThread
 from twisted.protocols.portforward import ProxyFactory
 
@@ -192,6 +193,15 @@ class Flow(FlowCase):
                 tokens[application] = document(await application.refresh(tokens[application]))[
                     "refresh_token"
                 ]
+
+    async def test_fifty_at_once(self) -> None:
+        """Fifty people log in at the same moment, from one address, and all get in."""
+        proxy = await self.proxy()
+        applications = [self.application(proxy) for _ in range(50)]
+        tokens = await gatherResults(
+            [Deferred.fromCoroutine(application.log_in()) for application in applications]
+        )
+        self.assertEqual(len({found["access_token"] for found in tokens}), 50)
 
     async def test_the_user_says_no(self) -> None:
         """Cancel on the consent page tells the client ``access_denied``; Keycloak never hears of it."""

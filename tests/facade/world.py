@@ -324,6 +324,7 @@ class World:
     server: Server = field(factory=Server)
     shared_store: FragileStore | None = None
     agent: MemoryAgent = field(init=False)
+    facade: Facade = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         if self.clock.seconds() == 0:
@@ -347,6 +348,7 @@ class World:
         root = Resource()
         root.putChild(b"oauth", facade_tree(facade))
         root.putChild(b".well-known", well_known_tree(facade))
+        object.__setattr__(self, "facade", facade)
         object.__setattr__(self, "store", store)
         object.__setattr__(self, "config", config)
         object.__setattr__(self, "agent", MemoryAgent(root, self.clock))

@@ -85,6 +85,11 @@ class Program:
         return found[0]
 
     @property
+    def pid(self) -> int:
+        """Return the process that began it; what it does is done by its children."""
+        return self._process.pid
+
+    @property
     def ended(self) -> bool:
         """Say whether the program has closed its output."""
         return self._ended
