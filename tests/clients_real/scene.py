@@ -136,3 +136,10 @@ class ClientCase(flow.FlowCase):
             self.assertEqual(structured, who)
         self.assertEqual((done["registrations"], done["logins"]), (1, 1))
         self.assertEqual(done["tokens"], 3, "one code and two refreshes")
+
+    def assert_both_calls(self, done: Mapping[str, Any]) -> None:
+        """What a compiled driver saw: tools, calls with progress, the person's name before and after."""
+        self.assertEqual(done["tools"], ["count", "whoami"])
+        self.assertEqual(done["counted"], {"text": "counted to 3", "progress": [1, 2, 3]})
+        for call in (done["refreshed"], done["again"]):
+            self.assertEqual(json.loads(call["text"]), {"x-user": C.username, "authorization": "absent"})

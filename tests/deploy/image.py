@@ -21,7 +21,8 @@ from pathlib import Path
 from attrs import define, field
 
 from tests.deploy.dockerfile import Instruction, Stage, parse_file, substitute
-from tests.deploy.tools import cache_directory, missing
+from tests.deploy.tools import missing
+from tests.support.builds import cache
 from tests.support.program import REPOSITORY
 
 _SUITE = "bookworm"
@@ -132,7 +133,7 @@ def base_root() -> Path:
     """Return the cached root that stands for ``python:*-slim``, made first where there is none."""
     if reason := why_not():
         missing(reason)
-    root = cache_directory() / f"debian-{_SUITE}-python-{_ROOT_VERSION}"
+    root = cache() / f"debian-{_SUITE}-python-{_ROOT_VERSION}"
     root.parent.mkdir(parents=True, exist_ok=True)
     # Of two test runs at once, the second waits for the first one's root.
     with root.with_suffix(".lock").open("w") as lock:
@@ -187,7 +188,7 @@ def _carry_out(step: Instruction, image: Image, roots: Mapping[str, Path], varia
         if "mount" in step.flags:
             options = dict(item.split("=") for item in step.flags["mount"].split(","))
             assert options["type"] == "cache", step
-            kept = cache_directory() / "pip"
+            kept = cache() / "pip"
             kept.mkdir(parents=True, exist_ok=True)
             Path(f"{image.root}{options['target']}").mkdir(parents=True, exist_ok=True)
             mounts[str(kept)] = options["target"]

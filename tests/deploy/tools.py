@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
-from pathlib import Path
 from typing import NoReturn
 from unittest import SkipTest
 
@@ -17,12 +16,6 @@ from tests.support.program import REPOSITORY
 CHART = REPOSITORY / "deploy" / "helm"
 #: Seconds: Go compiles Helm once on a machine, and slow machines take minutes for it.
 HELM_INSTALL_TIMEOUT = 900
-
-
-def cache_directory() -> Path:
-    """Return the project's cache directory (XDG Base Directory Specification)."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "mcp-oauth2-proxy"
 
 
 def missing(reason: str) -> NoReturn:

@@ -14,6 +14,7 @@ import subprocess
 from pathlib import Path
 from unittest import SkipTest
 
+from tests.support.builds import cache
 from tests.support.program import REPOSITORY
 
 _PROJECTS = REPOSITORY / "tests" / "node"
@@ -40,10 +41,8 @@ def _installed(project: Path) -> Path:
             raise SkipTest(f"no {program} here")
     files = sorted(path for path in project.iterdir() if path.is_file())
     named = hashlib.sha256(b"".join(path.name.encode() + b"\0" + path.read_bytes() for path in files))
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mcp-oauth2-proxy"
-    home = cache / f"node-{project.name}-{named.hexdigest()[:12]}"
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / f"node-{project.name}.lock").open("w") as lock:
+    home = cache() / f"node-{project.name}-{named.hexdigest()[:12]}"
+    with (cache() / f"node-{project.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (home / ".complete").exists():
             _install(files, home)

@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from unittest import SkipTest
 
+from tests.support.builds import cache
+
 #: Seconds for one installation: twenty on an idle machine with a near index.
 _INSTALL_TIMEOUT = 600
 
@@ -25,10 +27,8 @@ def python_with(requirements: Path) -> Path:
         every client, that is a failure.
     """
     text = requirements.read_bytes() + sys.version.encode()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mcp-oauth2-proxy"
-    home = cache / f"venv-{requirements.stem}-{hashlib.sha256(text).hexdigest()[:12]}"
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / f"venv-{requirements.stem}.lock").open("w") as lock:
+    home = cache() / f"venv-{requirements.stem}-{hashlib.sha256(text).hexdigest()[:12]}"
+    with (cache() / f"venv-{requirements.stem}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (home / ".complete").exists():
             _make(home, requirements)
