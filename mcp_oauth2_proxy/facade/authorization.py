@@ -108,7 +108,8 @@ def read_authorization(
             hints=_hints(parameters),
         )
     except OAuthError as error:
-        raise RedirectedError(error, redirect_uri=redirect_uri, state=state) from None
+        unasked = not client.by_operator
+        raise RedirectedError(error, redirect_uri=redirect_uri, state=state, unasked=unasked) from None
 
 
 def _check_response_type(parameters: Parameters) -> None:

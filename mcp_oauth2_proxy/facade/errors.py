@@ -131,14 +131,21 @@ class RegistrationTokenError(OAuthError):
 
 
 class RedirectedError(OAuthError):
-    """A refusal that travels to the client by redirect, its redirect URI being proven (RFC 6749 4.1.2.1)."""
+    """A refusal that travels to the client by redirect, its redirect URI being proven (RFC 6749 4.1.2.1).
 
-    def __init__(self, cause: OAuthError, *, redirect_uri: str, state: str | None) -> None:
+    ``unasked`` says that the client made itself known and nobody has been asked about it yet: a link to such
+    a refusal would lead whoever follows it wherever its maker likes (RFC 9700 section 4.11.2).
+    """
+
+    def __init__(
+        self, cause: OAuthError, *, redirect_uri: str, state: str | None, unasked: bool = False
+    ) -> None:
         super().__init__(
             cause.code, cause.status, cause.description, reason=cause.reason, detail=cause.detail
         )
         self.redirect_uri = redirect_uri
         self.state = state
+        self.unasked = unasked
 
 
 def invalid_request(description: str, reason: Reason, detail: str = "") -> OAuthError:

@@ -110,8 +110,11 @@ class Pages:
         )
         return html_answer(200, page, self.policy(form=False))
 
-    def error(self, error: OAuthError, reference: str) -> Answer:
-        """Return what went wrong, what to do about it, and the reference that the log knows it by."""
+    def error(self, error: OAuthError, reference: str, *, back: str | None = None) -> Answer:
+        """Return what went wrong, what to do about it, and the reference that the log knows it by.
+
+        ``back`` is the URL by which the client hears of it, once the person has seen where that leads.
+        """
         page = self._render(
             "error.html",
             description=error.description,
@@ -119,6 +122,8 @@ class Pages:
             reason=error.reason.value,
             reference=reference,
             passing=error.status == 503,
+            back=back,
+            target=urlsplit(back).netloc if back else None,
         )
         return html_answer(error.status, page, self.policy(form=False))
 

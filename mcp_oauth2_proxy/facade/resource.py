@@ -30,7 +30,7 @@ from mcp_oauth2_proxy.facade.parameters import (
     body_too_large,
     parse_query,
 )
-from mcp_oauth2_proxy.facade.redirects import answer_url
+from mcp_oauth2_proxy.facade.redirects import answer_url, parse_redirect_uri
 from mcp_oauth2_proxy.ops.cors import Cors
 from mcp_oauth2_proxy.ops.crossorigin import prepare
 from mcp_oauth2_proxy.ops.limits import LimitKind
@@ -162,7 +162,11 @@ class FacadeResource(Resource):
 
     def _refusal(self, error: OAuthError, exchange: Exchange) -> Answer:
         if isinstance(error, RedirectedError):
-            return self.leave(self._error_url(error, exchange), done=True)
+            url = self._error_url(error, exchange)
+            elsewhere = is_web(url) and not parse_redirect_uri(error.redirect_uri).is_loopback
+            if error.unasked and elsewhere and exchange.wants_page():
+                return self.facade.pages.error(error, exchange.reference, back=url)
+            return self.leave(url, done=True)
         extra: list[tuple[str, str]] = []
         if isinstance(error, MethodNotAllowedError):
             extra.append(("Allow", ", ".join(error.allowed)))

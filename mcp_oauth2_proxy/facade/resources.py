@@ -153,7 +153,12 @@ class AuthorizeResource(FacadeResource):
                 departure = await facade.login.begin(request, jar)
                 return self.leave(departure.url, done=False).with_cookies(departure.cookies)
         except OAuthError as error:
-            raise RedirectedError(error, redirect_uri=request.redirect_uri, state=request.state) from error
+            raise RedirectedError(
+                error,
+                redirect_uri=request.redirect_uri,
+                state=request.state,
+                unasked=not client.by_operator,
+            ) from error
         return self._ask(request, client, jar)
 
     def _consented(self, request: AuthorizationRequest, jar: dict[str, str]) -> bool:

@@ -189,6 +189,7 @@ class Consent(BrowserCase):
                 scope="openid profile email offline_access",
             ),
             "error-request": f"{proxy.base_url}/oauth/authorize",
+            "error-back": self.authorize_url(proxy, "https://client.example/cb", response_mode="fragment"),
             "error-client": f"{proxy.base_url}/oauth/authorize?client_id=unknown",
             "error-callback": f"{proxy.base_url}/oauth/callback?state=x&code=y",
         }

@@ -200,6 +200,31 @@ class Authorize(SynchronousTestCase):
                 (answer["error"], answer["state"], answer["iss"]), (error, "the-client-state", BASE)
             )
 
+    def test_a_broken_request_leads_nobody_to_a_strange_site(self) -> None:
+        """Who registers by itself gets no link of ours that leads a browser on (RFC 9700 section 4.11.2)."""
+        elsewhere = "https://login.evil.example/phish"
+        browser = Browser(self.world)
+        for outage in (None, "discovery failed"):
+            self.world.realm.why_unready = outage
+            broken = {} if outage else {"code_challenge": None}
+            page = browser.get(self.world.authorize_url(self.world.register(elsewhere), **broken))
+            self.assertEqual(page.code, 503 if outage else 400)
+            self.assertIsNone(page.headers.getRawHeaders("Location"))
+            self.assertNotIn("http-equiv", page.text)
+            self.assertIn("Back to login.evil.example", page.text)
+            self.assertIn(f'href="{elsewhere}?error=', page.text)
+            self.assertIn("iss=", page.text)
+        # The person's own machine, an app of theirs, and a program that asks, are told at once.
+        self.world.realm.why_unready = None
+        mine = self.world.register("http://127.0.0.1/cb")
+        here = browser.get(self.world.authorize_url(mine, code_challenge=None))
+        self.assertEqual(here.code, 302)
+        app = self.world.register("cursor://anysphere.cursor-mcp/oauth/callback")
+        self.assertIn("http-equiv", browser.get(self.world.authorize_url(app, code_challenge=None)).text)
+        program = self.world.register(elsewhere)
+        url = self.world.authorize_url(program, code_challenge=None)
+        self.assertEqual(self.world.request("GET", url).code, 302)
+
     def test_no_state_no_state(self) -> None:
         """A client without a state gets an answer without one."""
         url = self.world.authorize_url(self.client, state=None, code_challenge=None)

@@ -112,7 +112,7 @@ class Login(SynchronousTestCase):
     def test_keycloak_22_resource(self) -> None:
         """Judged here; passed on only where the configuration says so."""
         page = self.browser.get(self.world.authorize_url(self.client, resource="https://other.example/"))
-        self.assertEqual(page.answer["error"], "invalid_target")
+        self.assertIn("resource_foreign", page.text)
         self.assertNotIn("resource", self.asked(resource=f"{BASE}/mcp"))
         self.world = World(changes={"forward_resource": True})
         self.browser, self.client = Browser(self.world), self.world.register()
