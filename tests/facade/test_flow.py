@@ -130,6 +130,9 @@ class Authorize(SynchronousTestCase):
             self.assertIn(expected, page.text)
         cookie = page.header("Set-Cookie")
         self.assertTrue(cookie.startswith("__Host-"))
+        # Nothing of a login before consent: no state in the store, no cookie beside the browser's own.
+        self.assertEqual(page.headers.getRawHeaders("Set-Cookie"), [cookie])
+        self.assertEqual((self.world.store.keys, len(self.browser.cookies)), ([], 1))
         for attribute in ("Secure", "HttpOnly", "SameSite=Lax", "Path=/"):
             self.assertIn(attribute, cookie)
         self.assertIn("frame-ancestors 'none'", page.header("Content-Security-Policy"))

@@ -51,6 +51,26 @@ class Load(TestCase):
         self.register(proxy, 10_000)
         self.assertLess(memory_bytes(proxy.program.pid) - before, 2 * 1024 * 1024)
 
+    def test_a_flood(self) -> None:
+        """The defaults stop whoever floods, and nobody else feels it, not even at the next address."""
+        proxy = self.start(server={"trustedProxies": ["127.0.0.1"]})
+        connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=PATIENCE)
+
+        def register(address: str) -> tuple[int, str | None]:
+            headers = {"Content-Type": "application/json", "X-Forwarded-For": f"198.51.100.1, {address}"}
+            connection.request("POST", "/oauth/register", json.dumps(REGISTRATION), headers)
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status, answer.headers["Retry-After"]
+
+        flood = [register("192.0.2.1") for _ in range(1000)]
+        stopped = [wait for status, wait in flood if status == 429]
+        self.assertGreater(len(stopped), 500)
+        self.assertEqual(set(stopped), {"1"})
+        self.assertEqual({status for status, _ in flood[:300]}, {201})
+        self.assertEqual(register("192.0.2.2")[0], 201)
+        connection.close()
+
     def test_many_connections(self) -> None:
         """From one address: 300 that say nothing, 100 open streams, and a request like any other."""
         proxy = self.start()
