@@ -22,6 +22,7 @@ from tests.e2e import flow
 from tests.support.browser import Arrival, Browser
 from tests.support.double import RunningDouble
 from tests.support.keycloak import CREDENTIALS as C
+from tests.support.keycloak import real_keycloak
 from tests.support.program import clean_environment
 from tests.support.proxy import Proxy
 from tests.support.reactor import global_reactor
@@ -70,6 +71,14 @@ class Child(ProcessProtocol):
         self.transport.write(json.dumps(message).encode() + b"\n")
 
 
+class OnKeycloak:
+    """Puts a real Keycloak, whose tokens live for five minutes, in the place of the embedded provider."""
+
+    def provide(self) -> str:
+        """Return the issuer of its realm."""
+        return real_keycloak().issuer()
+
+
 class ClientCase(flow.FlowCase):
     """The embedded identity provider, and clients in processes of their own."""
 
@@ -79,9 +88,13 @@ class ClientCase(flow.FlowCase):
     def setUp(self) -> None:
         #: What the proxies have logged in :meth:`drive`.
         self.logged = ""
-        self.provider = RunningDouble(global_reactor(), **self.realm)
-        self.addCleanup(self.provider.stop)
-        self.issuer = self.provider.issuer()
+        self.issuer = self.provide()
+
+    def provide(self) -> str:
+        """Return the issuer of a running identity provider."""
+        provider = RunningDouble(global_reactor(), **self.realm)
+        self.addCleanup(provider.stop)
+        return provider.issuer()
 
     def spawn(self, command: Sequence[str], **environment: str) -> Child:
         """Start a client, which ends with the test at the latest."""

@@ -10,9 +10,8 @@ from typing import Any
 
 from twisted.internet.threads import deferToThread
 
-from tests.clients_real.scene import ClientCase
+from tests.clients_real.scene import ClientCase, OnKeycloak
 from tests.support.keycloak import CREDENTIALS as C
-from tests.support.keycloak import real_keycloak
 from tests.support.node import node_project
 
 
@@ -22,14 +21,14 @@ async def driver(kind: str) -> list[str]:
     return [shutil.which("node") or "node", str(home / "driver.mjs"), kind]
 
 
+async def node(program: str, *arguments: str) -> list[str]:
+    """Return the command that runs a program of the installed packages."""
+    home = await deferToThread(node_project, "clients")
+    return [shutil.which("node") or "node", str(home / program), *arguments]
+
+
 class Npm(ClientCase):
     """Each from its first request without a token."""
-
-    async def node(self, *arguments: str) -> list[str]:
-        """Return the command that runs a program of the installed packages."""
-        home = await deferToThread(node_project, "clients")
-        program, *rest = arguments
-        return [shutil.which("node") or "node", str(home / program), *rest]
 
     async def test_sdk_1(self) -> None:
         """``@modelcontextprotocol/sdk`` 1.x."""
@@ -39,32 +38,11 @@ class Npm(ClientCase):
         """``@modelcontextprotocol/client`` 2.x, which checks ``iss``."""
         self.assert_served(await self.drive(await driver("client")))
 
-    async def test_mcp_remote(self) -> None:
-        """The bridge for clients that speak stdio only."""
-        home = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, home, True)
-        proxy = await self.proxy()
-        command = await self.node("node_modules/mcp-remote/dist/proxy.js", proxy.mcp_url)
-        # Without a display the program prints the URL that it would open.
-        child = self.spawn(command, MCP_REMOTE_CONFIG_DIR=str(home), DISPLAY="", BROWSER="true")
-        child.say(request(1, "initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo=INFO))
-        url = (await child.line(r"https?://\S+/oauth/authorize\?\S+"))[0]
-        arrival = await self.person(url)
-        # Its own server on loopback waits for the browser.
-        answer = await self.application(proxy).http.request("GET", arrival.url)
-        self.assertEqual(answer.status, 200, answer.text)
-        initialized = json.loads((await child.line(r'^\{.*"id":1\b.*\}$|^\{.*"id":1\}$'))[0])
-        self.assertEqual(initialized["result"]["serverInfo"]["name"], "sample")
-        child.say({"jsonrpc": "2.0", "method": "notifications/initialized"})
-        child.say(request(2, "tools/call", name="whoami", arguments={}))
-        called = json.loads((await child.line(r'^\{.*"id":2\b.*\}$'))[0])
-        self.assertEqual(json.loads(called["result"]["content"][0]["text"])["x-user"], C.username)
-
     async def test_inspector(self) -> None:
         """The Inspector's command line lists the tools with a token that it is given."""
         proxy = await self.proxy()
         tokens = await self.application(proxy).log_in()
-        command = await self.node("node_modules/@modelcontextprotocol/inspector/package.json")
+        command = await node("node_modules/@modelcontextprotocol/inspector/package.json")
         bin_path = Path(command[1]).parents[3] / "node_modules" / ".bin" / "mcp-inspector"
         child = self.spawn(
             [
@@ -80,21 +58,69 @@ class Npm(ClientCase):
         self.assertIn('"count"', child.output)
 
 
-class NpmAtKeycloak(ClientCase):
-    """One of them on a real Keycloak."""
+class NpmOnKeycloak(OnKeycloak, Npm):
+    """The same on a real Keycloak."""
 
-    def setUp(self) -> None:
-        super().setUp()
-        self.issuer = real_keycloak().issuer()
 
-    async def test_client_2(self) -> None:
-        """``@modelcontextprotocol/client`` 2.x."""
-        self.assert_served(await self.drive(await driver("client")))
+class McpRemote(ClientCase):
+    """The bridge for clients that speak stdio only, as such a client talks to it."""
+
+    #: It refreshes once the gate refuses the token that it has.
+    realm = {"access_token_lifespan": 5}
+    refreshes = 1
+    sent = 0
+
+    def send(self, method: str, **parameters: Any) -> int:
+        """Send a request and return its id."""
+        self.sent += 1
+        self.child.say({"jsonrpc": "2.0", "id": self.sent, "method": method, "params": parameters})
+        return self.sent
+
+    async def result(self, number: int) -> Any:
+        """Return the result of the request with that id."""
+        return json.loads((await self.child.line(rf'^\{{.*"id":{number}\b.*\}}$'))[0])["result"]
+
+    async def ask(self, method: str, **parameters: Any) -> Any:
+        """Send a request and return its result."""
+        return await self.result(self.send(method, **parameters))
+
+    async def whoami(self) -> None:
+        """Call the tool that tells whose request it is."""
+        called = await self.ask("tools/call", name="whoami", arguments={})
+        self.assertEqual(json.loads(called["content"][0]["text"])["x-user"], C.username)
+
+    async def test_mcp_remote(self) -> None:
+        """From its first request without a token, over a restart."""
+        home = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, home, True)
+        proxy = await self.proxy()
+        command = await node("node_modules/mcp-remote/dist/proxy.js", proxy.mcp_url)
+        # Without a display the program prints the URL that it would open.
+        self.child = self.spawn(command, MCP_REMOTE_CONFIG_DIR=str(home), DISPLAY="", BROWSER="true")
+        initialize = self.send("initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo=INFO)
+        url = (await self.child.line(r"https?://\S+/oauth/authorize\?\S+"))[0]
+        arrival = await self.person(url)
+        # Its own server on loopback waits for the browser.
+        answer = await self.application(proxy).http.request("GET", arrival.url)
+        self.assertEqual(answer.status, 200, answer.text)
+        self.assertEqual((await self.result(initialize))["serverInfo"]["name"], "sample")
+        self.child.say({"jsonrpc": "2.0", "method": "notifications/initialized"})
+        tools = (await self.ask("tools/list"))["tools"]
+        self.assertEqual({tool["name"] for tool in tools}, {"count", "whoami"})
+        token = {"progressToken": "steps"}
+        counted = await self.ask("tools/call", name="count", arguments={"to": 3}, _meta=token)
+        self.assertEqual(counted["content"][0]["text"], "counted to 3")
+        self.assertEqual(self.child.output.count('"notifications/progress"'), 3)
+        while proxy.output.count("for refresh_token") < self.refreshes:
+            await self.whoami()
+        await self.restarted(proxy)
+        await self.whoami()
+
+
+class McpRemoteOnKeycloak(OnKeycloak, McpRemote):
+    """The same on a real Keycloak, whose tokens outlive the test."""
+
+    refreshes = 0
 
 
 INFO = {"name": "driver", "version": "1"}
-
-
-def request(number: int, method: str, **parameters: Any) -> dict[str, Any]:
-    """Return a JSON-RPC request."""
-    return {"jsonrpc": "2.0", "id": number, "method": method, "params": parameters}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twisted.internet.threads import deferToThread
 
-from tests.clients_real.scene import ClientCase
+from tests.clients_real.scene import ClientCase, OnKeycloak
 from tests.support.venvs import python_with
 
 DRIVERS = Path(__file__).parent / "drivers"
@@ -32,3 +32,7 @@ class Python(ClientCase):
         """``fastmcp``, which looks at the authorize URL before it opens a browser."""
         driver = str(DRIVERS / "fastmcp_client.py")
         self.assert_served(await self.drive([await self.python("fastmcp"), driver]))
+
+
+class PythonOnKeycloak(OnKeycloak, Python):
+    """The same on a real Keycloak."""

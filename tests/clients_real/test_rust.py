@@ -6,7 +6,7 @@ from pathlib import Path
 
 from twisted.internet.threads import deferToThread
 
-from tests.clients_real.scene import ClientCase
+from tests.clients_real.scene import ClientCase, OnKeycloak
 from tests.support.builds import build, cache
 
 _SOURCE = Path(__file__).parent / "drivers" / "rust"
@@ -32,3 +32,7 @@ class Rust(ClientCase):
         """From its first request without a token, over a restart, with a refresh before and after it."""
         self.assert_both_calls(await self.drive([await deferToThread(driver)]))
         self.assertEqual(self.logged.count("for refresh_token"), 2)
+
+
+class RustOnKeycloak(OnKeycloak, Rust):
+    """The same on a real Keycloak."""
