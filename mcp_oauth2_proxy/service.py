@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import resource
 import socket
@@ -207,6 +208,21 @@ def allow_many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+#: Objects made, beyond those that have gone, before the cyclic collector looks for cycles among them.
+_YOUNG_OBJECTS = 50_000
+
+
+def spare_the_collector() -> None:
+    """Have the cyclic garbage collector look rarely, and never at what was made by now.
+
+    Reference counts free what a request has made as soon as it is over. Python's defaults look after every
+    700 objects, which with many open streams is an eighth of a request's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS, 20, 20)
+
+
 def run(config: Config) -> int:
     """Run the proxy on uvloop until a signal ends it; return the process's exit code.
 
@@ -216,10 +232,11 @@ def run(config: Config) -> int:
     import uvloop  # noqa: PLC0415
     from twisted.internet import asyncioreactor  # noqa: PLC0415
 
-    asyncioreactor.install(uvloop.new_event_loop())
+    loop = uvloop.new_event_loop()
+    asyncioreactor.install(loop)
     from twisted.internet import reactor  # noqa: PLC0415
 
-    configure_logging(config.log.level, config.log.format, sys.stdout)
+    configure_logging(config.log.level, config.log.format, sys.stdout, soon=loop.call_soon)
     allow_many_connections()
     fatal: list[str] = []
 
@@ -228,6 +245,7 @@ def run(config: Config) -> int:
         reactor.callWhenRunning(reactor.stop)
 
     service = ProxyService(config, reactor, on_fatal=stop)
+    spare_the_collector()
     reactor.callWhenRunning(service.startService)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()

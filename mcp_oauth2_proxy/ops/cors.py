@@ -72,11 +72,3 @@ class Cors:
             (b"Access-Control-Allow-Headers", b", ".join([ALLOWED_HEADERS, *parameters[:MAX_PARAMETERS]])),
             (b"Access-Control-Max-Age", b"%d" % MAX_AGE),
         ]
-
-
-def first(pairs: Iterable[tuple[bytes, bytes]], key: bytes) -> bytes | None:
-    """Return the first value of the header named ``key`` (lower case)."""
-    for name, value in pairs:
-        if name.lower() == key:
-            return value
-    return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcp_oauth2_proxy.ops.cors import METHODS, Cors, first
+from mcp_oauth2_proxy.ops.cors import METHODS, Cors
 from mcp_oauth2_proxy.wire.request import StreamingRequest
 
 
@@ -16,7 +16,7 @@ def prepare(cors: Cors, request: StreamingRequest, *, cached: bool) -> bool:
     """
     if not cors.enabled:
         return False
-    origin = first(request.rawHeaders, b"origin")
+    origin = request.first(b"origin")
     if cached or origin is not None:
         request.extraPairs = cors.answer(origin)
     if request.method != b"OPTIONS":
@@ -24,7 +24,7 @@ def prepare(cors: Cors, request: StreamingRequest, *, cached: bool) -> bool:
     request.setResponseCode(204)
     request.responsePairs = [
         (b"Allow", METHODS + b", OPTIONS"),
-        *cors.preflight(first(request.rawHeaders, b"access-control-request-headers")),
+        *cors.preflight(request.first(b"access-control-request-headers")),
     ]
     request.write(b"")
     request.finish()

@@ -46,7 +46,13 @@ def text_line(event: Event) -> str:
     template = event.get("log_format")
     told = _named_in(template) if isinstance(template, str) else frozenset()
     parts = [_timestamp(event), f"{_level(event):5}", _one_line(_message(event))]
-    parts += [f"{key}={_text_value(value)}" for key, value in _fields(event) if key not in told]
+    for key, value in event.items():
+        if value is not None and _is_field(key) and key not in told:
+            # Most values are short plain text or numbers, and there is a line for each request.
+            plain = type(value) is int or (
+                type(value) is str and len(value) <= MAX_FIELD and _BARE.fullmatch(value)
+            )
+            parts.append(f"{key}={value}" if plain else f"{key}={_text_value(value)}")
     line = redact(" ".join(parts))
     traceback = _traceback(event)
     if traceback:
@@ -58,8 +64,9 @@ def text_line(event: Event) -> str:
 def json_line(event: Event) -> str:
     """Return ``event`` as one JSON object: ``ts``, ``level``, ``message``, then its fields."""
     record: dict[str, Any] = {"ts": _timestamp(event), "level": _level(event), "message": _message(event)}
-    for key, value in _fields(event):
-        record.setdefault(key, _json_value(value))
+    for key, value in event.items():
+        if value is not None and _is_field(key):
+            record.setdefault(key, _json_value(value))
     traceback = _traceback(event)
     if traceback:
         record["traceback"] = traceback
@@ -101,12 +108,10 @@ def _message(event: Event) -> str:
     return _cut(message, MAX_MESSAGE)
 
 
-def _fields(event: Event) -> list[tuple[str, Any]]:
-    return [
-        (key, value)
-        for key, value in event.items()
-        if value is not None and not key.startswith("log_") and key not in _LEGACY
-    ]
+@lru_cache(maxsize=512)
+def _is_field(key: str) -> bool:
+    """Return whether an event's key is a field, rather than how the event describes itself."""
+    return not key.startswith("log_") and key not in _LEGACY
 
 
 @lru_cache(maxsize=512)

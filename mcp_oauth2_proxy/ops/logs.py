@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from contextlib import suppress
 from typing import IO, Any
 
 from twisted.logger import (
@@ -37,12 +39,23 @@ class LineObserver:
     """Writes the events that are at least ``level`` to ``stream``, one line each.
 
     What libraries say for information (a factory starts, a port closes) counts as debugging here.
+
+    ``soon`` calls a function once the present turn of the event loop is over: lines for information wait
+    for that and go out together, one system call for all; whatever is worse goes out at once.
     """
 
-    def __init__(self, level: Any, render: Render, stream: IO[str]) -> None:
+    def __init__(
+        self,
+        level: Any,
+        render: Render,
+        stream: IO[str],
+        soon: Callable[[Callable[[], None]], object] | None = None,
+    ) -> None:
         self._rank = _RANK[level]
         self._render = render
         self._stream = stream
+        self._soon = soon
+        self._waiting = False
 
     def __call__(self, event: Event) -> None:
         """Write one event; a stream that is gone (a closed pipe) must not stop the proxy."""
@@ -53,18 +66,29 @@ class LineObserver:
             return
         try:
             self._stream.write(self._render(event))
-            self._stream.flush()
         except (OSError, ValueError):
             return
+        if self._soon is None or level is not LogLevel.info:
+            self._flush()
+        elif not self._waiting:
+            self._waiting = True
+            self._soon(self._flush)
+
+    def _flush(self) -> None:
+        self._waiting = False
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
-def log_observer(level: str, format: str, stream: IO[str]) -> LineObserver:
+def log_observer(
+    level: str, format: str, stream: IO[str], soon: Callable[[Callable[[], None]], object] | None = None
+) -> LineObserver:
     """Return the observer for ``log.level`` and ``log.format``: for Twisted's loggers, or for twistd.
 
     Also sends what the standard library's loggers say (asyncio, treq), from warnings up, the same way.
     """
     _take_over_stdlib()
-    return LineObserver(LEVELS[level.upper()], FORMATS[format.lower()], stream)
+    return LineObserver(LEVELS[level.upper()], FORMATS[format.lower()], stream, soon)
 
 
 def configure_logging(
@@ -72,10 +96,11 @@ def configure_logging(
     format: str,
     stream: IO[str],
     *,
+    soon: Callable[[Callable[[], None]], object] | None = None,
     beginner: LogBeginner = globalLogBeginner,
 ) -> None:
     """Send all log events of the process to ``stream``; called once, before anything is worth telling."""
-    beginner.beginLoggingTo([log_observer(level, format, stream)], redirectStandardIO=False)
+    beginner.beginLoggingTo([log_observer(level, format, stream, soon)], redirectStandardIO=False)
 
 
 class StdlibHandler(logging.Handler):

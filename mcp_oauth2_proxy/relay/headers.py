@@ -6,6 +6,7 @@ The configuration is compiled once, at start; a request then runs through plain 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 from mcp_oauth2_proxy.config.model import Action, Mutation
 from mcp_oauth2_proxy.relay.values import Inbound, Pair, source
@@ -30,6 +31,11 @@ NOT_ADDED = _NEVER_OUT - {b"host"}
 _FORWARDED = frozenset({b"forwarded", b"x-real-ip"})
 
 
+#: Header names whose key is remembered: clients and servers use a few dozen, strangers may invent more.
+_REMEMBERED_NAMES = 2048
+
+
+@lru_cache(maxsize=_REMEMBERED_NAMES)
 def key_of(name: bytes) -> bytes:
     """Return the name under which a header is compared.
 
@@ -37,6 +43,17 @@ def key_of(name: bytes) -> bytes:
     header that a rule removes or sets is removed in both spellings.
     """
     return name.lower().replace(b"_", b"-")
+
+
+@lru_cache(maxsize=_REMEMBERED_NAMES)
+def is_ordinary(key: bytes) -> bool:
+    """Return whether a request's header of this key passes whatever it says and whoever sends it."""
+    return not (
+        key in _NEVER_OUT
+        or key in _FORWARDED
+        or key == b"cookie"
+        or key.startswith((b"proxy-", b"x-forwarded-"))
+    )
 
 
 def nominated(values: Iterable[bytes]) -> frozenset[bytes]:
@@ -47,24 +64,29 @@ def nominated(values: Iterable[bytes]) -> frozenset[bytes]:
 class Outgoing:
     """The header lines of the upstream's request while they are being made."""
 
-    __slots__ = ("lines",)
+    __slots__ = ("_keys", "lines")
 
     def __init__(self, lines: list[tuple[bytes, bytes, bytes]]) -> None:
         #: ``(key, name, value)``
         self.lines = lines
+        #: Every key among the lines: most steps are about a header that is not there.
+        self._keys = {line[0] for line in lines}
 
     def values(self, key: bytes) -> list[bytes]:
         """Return the values of the header ``key``."""
-        return [value for line_key, _, value in self.lines if line_key == key]
+        return [line[2] for line in self.lines if line[0] == key] if key in self._keys else []
 
     def remove(self, key: bytes) -> None:
         """Remove every line of the header ``key``."""
-        self.lines = [line for line in self.lines if line[0] != key]
+        if key in self._keys:
+            self._keys.remove(key)
+            self.lines = [line for line in self.lines if line[0] != key]
 
     def replace(self, key: bytes, name: bytes, value: bytes | None) -> None:
         """Put one line in place of all lines of ``key``; ``None`` puts none."""
         self.remove(key)
         if value is not None:
+            self._keys.add(key)
             self.lines.append((key, name, value))
 
 
@@ -129,20 +151,21 @@ class HeaderRules:
         connection: list[bytes] = []
         for name, value in inbound.pairs:
             key = key_of(name)
-            if key in _NEVER_OUT or key.startswith(b"proxy-"):
+            if is_ordinary(key):
+                lines.append((key, name, value))
+            elif key in _NEVER_OUT or key.startswith(b"proxy-"):
                 if key == b"connection":
                     connection.append(value)
             elif (key in _FORWARDED or key.startswith(b"x-forwarded-")) and not inbound.trusted:
                 continue
-            elif key == b"cookie" and self._own_cookies:
-                kept = without_cookies(value, self._own_cookies)
-                if kept:
-                    lines.append((key, name, kept))
             else:
-                lines.append((key, name, value))
+                kept = without_cookies(value, self._own_cookies) if key == b"cookie" else value
+                if kept or not value:
+                    lines.append((key, name, kept))
         result = Outgoing(lines)
-        for key in nominated(connection) - _NEVER_OUT:
-            result.remove(key)
+        if connection:
+            for key in nominated(connection) - _NEVER_OUT:
+                result.remove(key)
         for step in self._steps:
             step(result, inbound)
         return [(name, value) for _, name, value in result.lines]
@@ -150,14 +173,21 @@ class HeaderRules:
 
 def returning(pairs: Sequence[Pair]) -> list[Pair]:
     """Return the upstream's header lines for the client: all but the hop-by-hop ones, in order."""
-    connection = [value for name, value in pairs if name.lower() == b"connection"]
-    gone = HOP_BY_HOP | nominated(connection) - _REWRITTEN if connection else HOP_BY_HOP
-    return [pair for pair in pairs if (key := key_of(pair[0])) not in gone and not key.startswith(b"proxy-")]
+    kept: list[Pair] = []
+    connection: list[bytes] = []
+    for pair in pairs:
+        key = key_of(pair[0])
+        if key == b"connection":
+            connection.append(pair[1])
+        elif key not in HOP_BY_HOP and not key.startswith(b"proxy-"):
+            kept.append(pair)
+    gone = nominated(connection) - _REWRITTEN if connection else None
+    return [pair for pair in kept if key_of(pair[0]) not in gone] if gone else kept
 
 
 def without_cookies(cookie: bytes, prefix: bytes) -> bytes:
     """Return a ``Cookie`` value without the cookies whose names begin with ``prefix``."""
-    if prefix not in cookie:
+    if not prefix or prefix not in cookie:
         return cookie
     kept = [crumb for crumb in cookie.split(b";") if not crumb.lstrip(b" \t").startswith(prefix)]
     return b";".join(kept).strip(b" \t")

@@ -44,10 +44,9 @@ QUIET = 1.0
 
 @frozen
 class _Destination:
-    """Where a request wants to go, and which resource its token must be for."""
+    """A path that requests want to go to, and which resource their tokens must be for."""
 
     path: bytes
-    query: bytes | None
     resource: str
 
 
@@ -75,7 +74,7 @@ class ProxyResource(Resource):
             host=self._target.host,
             own_cookies=cookie_prefix(auth.base_url).encode("ascii"),
         )
-        self._resource_url = lru_cache(maxsize=_REMEMBERED_PATHS)(self._name_resource)
+        self._destination = lru_cache(maxsize=_REMEMBERED_PATHS)(self._name_destination)
         self._streams: set[Exchange] = set()
         self._relay = Relay(
             client=client,
@@ -104,8 +103,8 @@ class ProxyResource(Resource):
             if last is not None and last <= quiet_since:
                 exchange.end()
 
-    def _name_resource(self, path: bytes) -> str:
-        return resource_url(self._base_url, path.decode("ascii"))
+    def _name_destination(self, path: bytes) -> _Destination:
+        return _Destination(path, resource_url(self._base_url, path.decode("ascii")))
 
     def _admit(self, request: StreamingRequest) -> None:
         try:
@@ -117,29 +116,33 @@ class ProxyResource(Resource):
         if keys is None:
             answer_unavailable(request)
             return
-        destination = _Destination(path, query, self._resource_url(path))
+        destination = self._destination(path)
         verdict = self._judge(request, destination, keys)
         if isinstance(verdict, Refusal) and verdict.reason is Reason.UNKNOWN_KEY:
-            self._admit_after_refetch(request, destination, verdict)
+            self._admit_after_refetch(request, destination, query, verdict)
         else:
-            self._conclude(request, destination, verdict)
+            self._conclude(request, destination, query, verdict)
 
     def _judge(
         self, request: StreamingRequest, destination: _Destination, keys: KeySet
     ) -> Identity | Refusal:
-        authorization = [value for name, value in request.rawHeaders if name.lower() == b"authorization"]
+        # The wire lets no second one through.
+        authorization = request.first(b"authorization")
         return self._gate.check(
-            authorization, resource=destination.resource, keys=keys, now=self._clock.seconds()
+            () if authorization is None else (authorization,),
+            resource=destination.resource,
+            keys=keys,
+            now=self._clock.seconds(),
         )
 
     def _admit_after_refetch(
-        self, request: StreamingRequest, destination: _Destination, refusal: Refusal
+        self, request: StreamingRequest, destination: _Destination, query: bytes | None, refusal: Refusal
     ) -> None:
         """Judge again once the realm has had the chance to bring the key; only this request waits."""
         fetched = self._realm.keysFor(refusal.key_id)
         request.notifyFinish().addErrback(lambda _: fetched.cancel())
         fetched.addCallbacks(
-            lambda keys: self._conclude(request, destination, self._judge(request, destination, keys)),
+            lambda keys: self._conclude(request, destination, query, self._judge(request, destination, keys)),
             lambda failure: self._no_keys(request, failure),
         ).addErrback(self._broken, request)
 
@@ -152,7 +155,11 @@ class ProxyResource(Resource):
         request.abort()
 
     def _conclude(
-        self, request: StreamingRequest, destination: _Destination, verdict: Identity | Refusal
+        self,
+        request: StreamingRequest,
+        destination: _Destination,
+        query: bytes | None,
+        verdict: Identity | Refusal,
     ) -> None:
         if isinstance(verdict, Refusal):
             self._refuse(request, destination, verdict)
@@ -162,14 +169,14 @@ class ProxyResource(Resource):
         host = peer_address(request)
         inbound = Inbound(
             pairs=request.rawHeaders,
-            query=destination.query or b"",
+            query=query or b"",
             peer=host.encode("latin-1"),
             trusted=host in self._trusted,
             secure=request.channel.isSecure(),
             claims=verdict.claims,
         )
         exchange = Exchange(self._relay, request, lambda theirs: self._challenge(destination, theirs))
-        exchange.start(self._target.join(destination.path, destination.query), self._rules.outgoing(inbound))
+        exchange.start(self._target.join(destination.path, query), self._rules.outgoing(inbound))
 
     def _refuse(self, request: StreamingRequest, destination: _Destination, refusal: Refusal) -> None:
         log = self._log.debug if refusal.reason is Reason.MISSING else self._log.info

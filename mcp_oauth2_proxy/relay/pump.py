@@ -9,14 +9,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IBodyProducer
 from twisted.web.server import Request
 from zope.interface import implementer
 
 from mcp_oauth2_proxy.relay.legacy_sse import EndpointRewriter
-from mcp_oauth2_proxy.wire.errors import BodyTooLarge
+from mcp_oauth2_proxy.wire.errors import WHOLE, BodyTooLarge, is_whole
 from mcp_oauth2_proxy.wire.request import StreamingRequest
 
 
@@ -68,11 +67,11 @@ class RequestBody(Protocol):
             return
         self._consumer.write(data)
 
-    def connectionLost(self, reason: Failure = Failure(ResponseDone())) -> None:  # noqa: B008
+    def connectionLost(self, reason: Failure = WHOLE) -> None:
         """The client's body has ended: well, or not."""
         if self._consumer is None:
             return
-        if reason.check(ResponseDone):
+        if is_whole(reason):
             self._consumer = None
             self._done.callback(None)
         else:
@@ -85,6 +84,10 @@ class RequestBody(Protocol):
 
     def _client(self) -> Any:
         return self.transport
+
+
+def _nobody(_whole: bool) -> None:
+    """Nobody waits for this end any more."""
 
 
 class ResponseBody(Protocol):
@@ -116,10 +119,12 @@ class ResponseBody(Protocol):
     def detach(self) -> None:
         """Write nothing any more: the client has left."""
         self._live = False
+        self._let_go()
 
     def finish(self) -> None:
         """End the answer here, cleanly, whatever the upstream may still have to say."""
         self._live = False
+        self._let_go()
         self._request.unregisterProducer()
         self._request.finish()
 
@@ -132,7 +137,7 @@ class ResponseBody(Protocol):
             if self._on_data is not None:
                 self._on_data()
 
-    def connectionLost(self, reason: Failure = Failure(ResponseDone())) -> None:  # noqa: B008
+    def connectionLost(self, reason: Failure = WHOLE) -> None:
         """The upstream's body has ended.
 
         Without a length and without chunks an HTTP/1.0 body ends with its connection: such a body is
@@ -143,4 +148,10 @@ class ResponseBody(Protocol):
             if self._rewriter is not None:
                 self._request.write(self._rewriter.flush())
             self._request.unregisterProducer()
-            self._on_end(reason.check(ResponseDone, PotentialDataLoss) is not None)
+            on_end = self._on_end
+            self._let_go()
+            on_end(is_whole(reason) or isinstance(reason.value, PotentialDataLoss))
+
+    def _let_go(self) -> None:
+        """Forget who hears of this body: they know it, and a cycle would wait for the collector."""
+        self._on_end, self._on_data, self.transport = _nobody, None, None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IPolicyForHTTPS, IResponse
 from zope.interface import implementer
@@ -62,7 +63,19 @@ class WireAgent:
         bodyProducer: IBodyProducer | None = None,
     ) -> Deferred[IResponse]:
         """See :class:`IAgent`. The Deferred fires with the answer's head, though the upload may still run."""
-        return Deferred.fromCoroutine(self._request(method, uri, headers, bodyProducer))
+        try:
+            scheme, authority, target = _split(uri)
+            head = request_head(method, target, authority, headers, bodyProducer)
+        except ValueError:
+            return fail()
+        key = (scheme, authority)
+        connection = self._take(key)
+        if connection is None:
+            return self._on_a_new_one(key, method, head, bodyProducer)
+        answer = connection.send(method, head, bodyProducer)
+        if bodyProducer is None and method in _IDEMPOTENT:
+            answer.addErrback(self._once_more, connection, key, method, head)
+        return answer  # type: ignore[return-value]
 
     def closeIdle(self) -> None:
         """Close the connections that wait for a request."""
@@ -71,20 +84,19 @@ class WireAgent:
             for connection in connections:
                 connection.abort()
 
-    async def _request(
-        self, method: bytes, uri: bytes, headers: Headers | None, body: IBodyProducer | None
-    ) -> IResponse:
-        scheme, authority, target = _split(uri)
-        head = request_head(method, target, authority, headers, body)
-        key = (scheme, authority)
-        connection = self._take(key) or await self._connect(key)
-        try:
-            return await connection.send(method, head, body)
-        except UpstreamGone:
-            if body is not None or method not in _IDEMPOTENT or not connection.reused or connection.heard:
-                raise
-        connection = await self._connect(key)
-        return await connection.send(method, head, body)
+    def _on_a_new_one(
+        self, key: _Key, method: bytes, head: bytes, body: IBodyProducer | None
+    ) -> Deferred[IResponse]:
+        connecting: Deferred[Any] = self._connect(key)
+        return connecting.addCallback(lambda connection: connection.send(method, head, body))
+
+    def _once_more(
+        self, failure: Failure, connection: ClientConnection, key: _Key, method: bytes, head: bytes
+    ) -> Failure | Deferred[IResponse]:
+        """Try a request again whose connection, a kept one, turned out to be closed."""
+        if isinstance(failure.value, UpstreamGone) and not connection.heard:
+            return self._on_a_new_one(key, method, head, None)
+        return failure
 
     def _take(self, key: _Key) -> ClientConnection | None:
         idle = self._idle.get(key)
@@ -140,11 +152,11 @@ def _split(uri: bytes) -> tuple[bytes, bytes, bytes]:
     scheme, mark, rest = uri.partition(b"://")
     if not mark or scheme not in _DEFAULT_PORTS:
         raise ValueError("an absolute http or https URI is needed")
-    end = min((rest.find(byte) for byte in b"/?" if rest.find(byte) >= 0), default=len(rest))
-    authority, target = rest[:end], rest[end:]
-    if not target.startswith(b"/"):
-        target = b"/" + target
-    return scheme, authority, target
+    authority, _, target = rest.partition(b"/")
+    if b"?" in authority:  # a query without a path
+        authority, _, query = rest.partition(b"?")
+        target = b"?" + query
+    return scheme, authority, b"/" + target
 
 
 def _host_and_port(authority: bytes, default: int) -> tuple[bytes, int]:

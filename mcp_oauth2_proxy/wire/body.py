@@ -10,10 +10,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseDone
 from zope.interface import implementer
 
-from mcp_oauth2_proxy.wire.errors import BodyIncomplete, BodyTooLarge
+from mcp_oauth2_proxy.wire.errors import WHOLE, BodyIncomplete, BodyTooLarge, is_whole
 
 if TYPE_CHECKING:
     from mcp_oauth2_proxy.wire.request import StreamingRequest
@@ -62,7 +61,7 @@ class RequestBody:
     def message_complete(self) -> None:
         """The parser has seen the end."""
         self.complete = True
-        self._end(Failure(ResponseDone()))
+        self._end(WHOLE)
 
     def fail(self, error: Exception) -> None:
         """The rest will not come."""
@@ -96,6 +95,7 @@ class RequestBody:
         if self._reason is not None and not self._chunks and not self._discarding:
             reason, self._reason = self._reason, None
             self._discarding = True
+            self._reader = None
             reader.connectionLost(reason)
 
     def pauseProducing(self) -> None:
@@ -117,7 +117,7 @@ class RequestBody:
     def _end(self, reason: Failure) -> None:
         if self._reason is None and not self._discarding:
             self._reason = reason
-            if not reason.check(ResponseDone):
+            if not is_whole(reason):
                 # A broken body is known at once, also to a reader that has paused.
                 self._chunks.clear()
                 self._paused = False
@@ -142,8 +142,8 @@ class _Reader(Protocol):
         if self.transport is not None:
             self.transport.stopProducing()  # type: ignore[attr-defined]
 
-    def connectionLost(self, reason: Failure = Failure(ResponseDone())) -> None:  # noqa: B008 (Twisted's own default)
-        if reason.check(ResponseDone):
+    def connectionLost(self, reason: Failure = WHOLE) -> None:
+        if is_whole(reason):
             self._end(b"".join(self._chunks))
         else:
             self._end(BodyIncomplete(reason.getErrorMessage()))

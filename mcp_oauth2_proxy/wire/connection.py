@@ -10,12 +10,17 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 
 from mcp_oauth2_proxy.wire.deadline import Deadline
-from mcp_oauth2_proxy.wire.errors import MalformedResponse, ResponseHeadTimeout, UpstreamGone, WireError
+from mcp_oauth2_proxy.wire.errors import (
+    WHOLE,
+    MalformedResponse,
+    ResponseHeadTimeout,
+    UpstreamGone,
+    WireError,
+)
 from mcp_oauth2_proxy.wire.head import Pairs
 from mcp_oauth2_proxy.wire.requests import BodyWriter
 from mcp_oauth2_proxy.wire.response import WireResponse
@@ -258,7 +263,7 @@ class ClientConnection(Protocol):
             self._stop_upload()
             if self.transport is not None:
                 self.transport.loseConnection()
-        response.ended(Failure(ResponseDone()))
+        response.ended(WHOLE)
 
     def _until_close(self, response: WireResponse) -> bool:
         return response.length is UNKNOWN_LENGTH and not any(

@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+
+#: The end of a body that has come whole: one for all, since it is about none of them in particular.
+WHOLE = Failure(ResponseDone())
+
+
+def is_whole(reason: Failure) -> bool:
+    """Return whether a body's end is that of a whole one."""
+    return isinstance(reason.value, ResponseDone)
+
 
 class WireError(Exception):
     """The root of this tree."""

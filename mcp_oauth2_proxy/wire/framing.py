@@ -9,7 +9,6 @@ from mcp_oauth2_proxy.wire.head import Pairs
 #: Header lines that belong to one connection: whoever asks for them, they are ours to write.
 _OURS = frozenset({b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"trailer"})
 _NO_BODY = frozenset({204, 304})
-_FORBIDDEN = (b"\r", b"\n", b"\0")
 
 
 class Framing:
@@ -59,7 +58,7 @@ def response_head(
     The length is taken from a single valid Content-Length among ``pairs``; their other header lines
     go out in their order. A line that would break the head (CR, LF, NUL) is left out.
     """
-    lines = [b"HTTP/1.1 %d %b\r\n" % (code, phrase or RESPONSES.get(code, b"Unknown"))]
+    lines = [b"HTTP/1.1 %d %b" % (code, phrase or RESPONSES.get(code, b"Unknown"))]
     lengths: list[bytes] = []
     length_at = 0
     dated = False
@@ -70,23 +69,36 @@ def response_head(
                 lengths.append(value)
                 length_at = len(lines)
             continue
-        if any(byte in value or byte in name for byte in _FORBIDDEN):
-            continue
         dated = dated or lowered == b"date"
-        lines.append(b"%b: %b\r\n" % (name, value))
+        lines.append(name + b": " + value)
+    if _breaks(b"".join(lines)):
+        return response_head(
+            method=method,
+            version=version,
+            code=code,
+            phrase=b"" if _breaks(phrase) else phrase,
+            pairs=[pair for pair in pairs if not _breaks(b"".join(pair))],
+            keep_alive=keep_alive,
+            date=date,
+        )
     length = int(lengths[0]) if len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) < 19 else None
     has_body = method != b"HEAD" and code not in _NO_BODY
     chunked = has_body and length is None and version == b"HTTP/1.1"
     closes = not keep_alive or (has_body and length is None and not chunked)
     if not dated:
-        lines.append(b"Date: %b\r\n" % date)
+        lines.append(b"Date: " + date)
     if chunked:
-        lines.append(b"Transfer-Encoding: chunked\r\n")
+        lines.append(b"Transfer-Encoding: chunked")
     elif length is not None and code != 204:
-        lines.insert(length_at, b"Content-Length: %d\r\n" % length)
+        lines.insert(length_at, b"Content-Length: %d" % length)
     if closes:
-        lines.append(b"Connection: close\r\n")
+        lines.append(b"Connection: close")
     elif version == b"HTTP/1.0":
-        lines.append(b"Connection: keep-alive\r\n")
+        lines.append(b"Connection: keep-alive")
     lines.append(b"\r\n")
-    return b"".join(lines), Framing(has_body=has_body, length=length, chunked=chunked, closes=closes)
+    return b"\r\n".join(lines), Framing(has_body=has_body, length=length, chunked=chunked, closes=closes)
+
+
+def _breaks(text: bytes) -> bool:
+    """Return whether ``text`` would break a head that it stands in."""
+    return b"\r" in text or b"\n" in text or b"\0" in text

@@ -6,16 +6,17 @@ lines, conflicting or repeated lengths. What is judged here is what it leaves to
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from attrs import frozen
+from attrs import field, frozen
 
 from mcp_oauth2_proxy.wire.limits import MAX_TARGET_BYTES
 
 Pairs = list[tuple[bytes, bytes]]
 
 #: Headers that decide where a request ends, whom it is for or who sends it: never more than one of each.
-_SINGLE = (b"host", b"content-length", b"transfer-encoding", b"authorization", b"expect")
+_SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization", b"expect"})
 
 
 @frozen
@@ -28,11 +29,15 @@ class Rejection:
 
 @frozen
 class Head:
-    """What the channel needs to know of an accepted head. ``length`` is ``None`` for a chunked body."""
+    """What the channel needs to know of an accepted head. ``length`` is ``None`` for a chunked body.
+
+    ``first`` has the first value of each header by its name in lower case.
+    """
 
     path_and_query: bytes
     length: int | None
     expects_continue: bool
+    first: Mapping[bytes, bytes] = field(factory=dict, eq=False)
 
 
 def judge_head(method: bytes, target: bytes, version: str, pairs: Pairs) -> Head | Rejection:
@@ -43,38 +48,38 @@ def judge_head(method: bytes, target: bytes, version: str, pairs: Pairs) -> Head
         return Rejection(414, f"the request target is longer than {MAX_TARGET_BYTES} bytes")
     if method in (b"CONNECT", b"TRACE"):
         return Rejection(400, f"{method.decode('ascii')} is not offered here")
-    single: dict[bytes, bytes] = {}
+    first: dict[bytes, bytes] = {}
     for name, value in pairs:
         lowered = name.lower()
-        if lowered in _SINGLE:
-            if lowered in single:
-                return Rejection(400, f"more than one {name.decode('latin-1')} header")
-            single[lowered] = value
-    path = _origin_form(method, target, single.get(b"host"))
+        if lowered not in first:
+            first[lowered] = value
+        elif lowered in _SINGLE:
+            return Rejection(400, f"more than one {name.decode('latin-1')} header")
+    host = first.get(b"host")
+    path = _origin_form(method, target, host)
     if isinstance(path, Rejection):
         return path
-    host = single.get(b"host")
     if version == "1.1" and not host:
         return Rejection(400, "the Host header is missing")
-    expectation = single.get(b"expect", b"").lower()
+    expectation = first.get(b"expect", b"").lower()
     if expectation not in (b"", b"100-continue"):
         return Rejection(417, "only 100-continue can be expected")
-    length = _body_length(single, version)
+    length = _body_length(first, version)
     if isinstance(length, Rejection):
         return length
     continues = expectation == b"100-continue" and version == "1.1" and length != 0
-    return Head(path, length, continues)
+    return Head(path, length, continues, first)
 
 
-def _body_length(single: dict[bytes, bytes], version: str) -> int | Rejection | None:
-    encoding = single.get(b"transfer-encoding")
+def _body_length(first: Mapping[bytes, bytes], version: str) -> int | Rejection | None:
+    encoding = first.get(b"transfer-encoding")
     if encoding is not None:
-        if version == "1.0" or b"content-length" in single:
+        if version == "1.0" or b"content-length" in first:
             return Rejection(400, "the length of the body is ambiguous")
         if encoding.strip().lower() != b"chunked":
             return Rejection(400, "only the chunked transfer coding is understood")
         return None
-    declared = single.get(b"content-length", b"0")
+    declared = first.get(b"content-length", b"0")
     if not declared.isdigit() or len(declared) > 18:
         return Rejection(400, "the Content-Length header is malformed")
     return int(declared)

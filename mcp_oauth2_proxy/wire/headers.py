@@ -16,7 +16,15 @@ class RawHeaders(Headers):
     """
 
     def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        super().__init__()
         self.pairs: Pairs = list(pairs)
-        for name, value in self.pairs:
-            self.addRawHeader(name, value)
+        self._map: dict[bytes, list[bytes]] | None = None
+
+    @property
+    def _rawHeaders(self) -> dict[bytes, list[bytes]]:  # type: ignore[override]
+        """Twisted's own map, made when somebody looks: an agent that knows :attr:`pairs` does not."""
+        if self._map is None:
+            headers = Headers()
+            for name, value in self.pairs:
+                headers.addRawHeader(name, value)
+            self._map = headers._rawHeaders
+        return self._map

@@ -24,6 +24,9 @@ class IStreamingRequest(IRequest):
         "The body's length in bytes: 0 where there is none, twisted.web.iweb.UNKNOWN_LENGTH for chunked."
     )
 
+    def first(name: bytes) -> bytes | None:
+        """Return the first value of the header of that name, which is in lower case; ``None`` without one."""
+
     def deliverBody(protocol: IProtocol) -> None:
         """Hand the body to ``protocol``, once.
 

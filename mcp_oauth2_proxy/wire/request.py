@@ -51,6 +51,7 @@ class StreamingRequest(server.Request):
         self.clientproto = b"HTTP/" + arrived.version.encode("ascii")
         self.path, _, self._query = head.path_and_query.partition(b"?")
         self.rawHeaders = arrived.pairs
+        self._first = head.first
         self.length = UNKNOWN_LENGTH if head.length is None else head.length
         self.body = body
         self.expects_continue = head.expects_continue
@@ -64,6 +65,10 @@ class StreamingRequest(server.Request):
         self._framing: Framing | None = None
         self._headers: Headers | None = None
         self._arguments: dict[bytes, list[bytes]] | None = None
+
+    def first(self, name: bytes) -> bytes | None:
+        """See :class:`IStreamingRequest`."""
+        return self._first.get(name)
 
     # Twisted fills these two for every request; here they are made when somebody looks.
 

@@ -36,22 +36,20 @@ def request_head(
 
     :raises ValueError: a part of it would break the head; nothing has been sent.
     """
-    lines = [b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (method, target, host)]
-    for name, value in _pairs(headers):
-        if name.lower() not in _OURS:
-            lines.append(b"%b: %b\r\n" % (name, value))
+    lines = [b"%b %b HTTP/1.1" % (method, target), b"Host: " + host]
+    lines += [name + b": " + value for name, value in _pairs(headers) if name.lower() not in _OURS]
     if body is not None and body.length is not UNKNOWN_LENGTH:
-        lines.append(b"Content-Length: %d\r\n" % body.length)
+        lines.append(b"Content-Length: %d" % body.length)
     elif body is not None:
-        lines.append(b"Transfer-Encoding: chunked\r\n")
+        lines.append(b"Transfer-Encoding: chunked")
     elif method in _WITH_BODY:
-        lines.append(b"Content-Length: 0\r\n")
-    if any(line.count(b"\n") != line.count(b"\r\n") or b"\0" in line for line in lines):
-        raise ValueError("a header line of the request has a control character")
-    head = b"".join(lines)
-    if head.count(b"\r\n") != len(lines) + 1:
-        raise ValueError("a header line of the request has a line break")
-    return head + b"\r\n"
+        lines.append(b"Content-Length: 0")
+    lines.append(b"\r\n")
+    head = b"\r\n".join(lines)
+    ends = len(lines)
+    if head.count(b"\r") != ends or head.count(b"\n") != ends or b"\0" in head:
+        raise ValueError("a header line of the request has a line break or a NUL")
+    return head
 
 
 def _pairs(headers: Headers | None) -> Pairs:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseDone
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 from zope.interface import implementer
 
+from mcp_oauth2_proxy.wire.errors import is_whole
 from mcp_oauth2_proxy.wire.head import Pairs
 
 
@@ -66,14 +66,14 @@ class WireResponse:
     @property
     def wants_data(self) -> bool:
         """Whether the upstream's socket should be read for this answer."""
-        return self._reader is not None and not self._paused
+        return self._done or (self._reader is not None and not self._paused)
 
     def deliverBody(self, protocol: IProtocol) -> None:
         """See :class:`IResponse`.
 
         :raises RuntimeError: when the body has been delivered before.
         """
-        if self._reader is not None:
+        if self._reader is not None or self._done:
             raise RuntimeError("the body of this response has been delivered already")
         self._reader = protocol
         protocol.makeConnection(self)  # type: ignore[arg-type]
@@ -90,7 +90,7 @@ class WireResponse:
         if self._reason is not None or self._done:
             return
         self._reason = reason
-        if not reason.check(ResponseDone):
+        if not is_whole(reason):
             # A cut answer is known at once: nobody should go on sending half of it.
             self._chunks.clear()
         self._flush()
@@ -124,4 +124,6 @@ class WireResponse:
             reader.dataReceived(self._chunks.popleft())
         if self._reason is not None and not self._chunks and not self._done:
             self._done = True
+            # Reader and response know each other: who lets go leaves nothing for the collector.
+            self._reader = None
             reader.connectionLost(self._reason)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
@@ -14,6 +14,22 @@ from twisted.web.server import Site
 from mcp_oauth2_proxy.wire.channel import ServerChannel
 from mcp_oauth2_proxy.wire.limits import Limits
 from mcp_oauth2_proxy.wire.request import StreamingRequest
+
+#: Request ids that are made at a time.
+_IDS_AT_ONCE = 256
+
+
+def request_ids(random: Callable[[int], bytes]) -> Callable[[], str]:
+    """Return a function that gives 16 hexadecimal digits at a time; the system is asked for many at once."""
+    left: list[str] = []
+
+    def one() -> str:
+        if not left:
+            digits = random(8 * _IDS_AT_ONCE).hex()
+            left.extend(digits[start : start + 16] for start in range(0, len(digits), 16))
+        return left.pop()
+
+    return one
 
 
 class WireSite(Site):
@@ -32,12 +48,12 @@ class WireSite(Site):
         reactor: Any,
         limits: Limits = Limits(),  # noqa: B008 (immutable)
         on_done: Callable[[StreamingRequest], None] | None = None,
-        new_request_id: Callable[[], str] = lambda: secrets.token_hex(8),
+        new_request_id: Callable[[], str] | None = None,
     ) -> None:
         super().__init__(resource, reactor=reactor)
         self.reactor = reactor
         self.limits = limits
-        self.new_request_id = new_request_id
+        self.new_request_id = new_request_id or request_ids(os.urandom)
         self.connections: set[ServerChannel] = set()
         self.active_requests = 0
         self.draining = False

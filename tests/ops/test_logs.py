@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import warnings
+from collections.abc import Callable
 from io import StringIO
 
 from hypothesis import given
@@ -192,6 +193,25 @@ class Wiring(SynchronousTestCase):
         configure_logging("INFO", "json", stream, beginner=beginner)
         Logger(OWN, observer=publisher).info("started")
         self.assertEqual(json.loads(stream.getvalue().splitlines()[-1])["message"], "started")
+
+    def test_one_system_call_for_a_turn(self) -> None:
+        """Lines for information wait for the turn's end, together; what is worse never waits."""
+        flushed: list[str] = []
+        later: list[Callable[[], None]] = []
+
+        class Stream(StringIO):
+            def flush(self) -> None:
+                flushed.append(self.getvalue())
+
+        log = Logger(OWN, observer=log_observer("INFO", "text", Stream(), later.append))
+        log.info("one")
+        log.info("two")
+        self.assertEqual((flushed, len(later)), ([], 1))
+        later.pop()()
+        self.assertIn("two", flushed[0])
+        log.info("three")
+        log.warn("four")
+        self.assertIn("four", flushed[1])
 
     def test_it_is_an_observer(self) -> None:
         """twistd can be given the observer as the application's."""

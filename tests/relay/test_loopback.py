@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from typing import Any
 
@@ -249,6 +250,35 @@ class Sockets(TestCase):
             upstream.write(answer)
             await client.until(lambda come, answer=answer: come == answer)
         self.assertEqual(len(self.loopback.upstreams), 1)
+
+    async def test_nothing_is_left_for_the_collector(self) -> None:
+        """What a request has made goes with it: cycles would wait, and cost an eighth of all time to find."""
+        client = await self.loopback.client()
+        upstream: Raw | None = None
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        for line, body, answer in (
+            (b"GET /mcp", b"", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+            (b"GET /mcp", b"", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+            (b"POST /mcp", b"hello", b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nok"),
+        ):
+            client.received = b""
+            client.write(request(line, b"Content-Length: %d" % len(body), body=body))
+            upstream = upstream or await self.loopback.accept()
+            await upstream.until(b"\r\n\r\n" + body)
+            upstream.received = b""
+            upstream.write(answer)
+            await client.until(b"ok")
+            self.loopback.done.clear()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        self.addCleanup(gc.garbage.clear)
+        self.addCleanup(gc.set_debug, 0)
+        gc.collect()
+        left = [
+            type(one).__name__ for one in gc.garbage if type(one).__module__.startswith("mcp_oauth2_proxy")
+        ]
+        self.assertEqual(left, [])
 
     async def test_cookies_are_the_users_own(self) -> None:
         """Each Set-Cookie reaches its user, and nobody's cookie goes out with another's request."""

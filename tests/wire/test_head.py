@@ -141,6 +141,20 @@ class Answers(SynchronousTestCase):
         self.assertLessEqual(len(names), len(pairs) + 3)
         self.assertFalse(any(b"\n" in line or b"\0" in line for line in lines))
 
+    def test_a_broken_phrase(self) -> None:
+        """A reason phrase that would break the head gives way to the usual one; the lines stay."""
+        head, _ = response_head(
+            method=b"GET",
+            version=b"HTTP/1.1",
+            code=404,
+            phrase=b"No\r\nX-Evil: 1",
+            pairs=[(b"X-A", b"1"), (b"X-B", b"a\nb"), (b"Content-Length", b"0")],
+            keep_alive=True,
+            date=DATE,
+        )
+        expected = b"HTTP/1.1 404 Not Found\r\nX-A: 1\r\nContent-Length: 0\r\nDate: " + DATE + b"\r\n\r\n"
+        self.assertEqual(head, expected)
+
 
 class Requests(SynchronousTestCase):
     """The head of a request to the upstream."""
