@@ -92,9 +92,9 @@ class ClientCase(flow.FlowCase):
 
     def provide(self) -> str:
         """Return the issuer of a running identity provider."""
-        provider = RunningDouble(global_reactor(), **self.realm)
-        self.addCleanup(provider.stop)
-        return provider.issuer()
+        self.provider = RunningDouble(global_reactor(), **self.realm)
+        self.addCleanup(self.provider.stop)
+        return self.provider.issuer()
 
     def spawn(self, command: Sequence[str], **environment: str) -> Child:
         """Start a client, which ends with the test at the latest."""
