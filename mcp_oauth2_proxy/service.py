@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import random
 import resource
 import socket
@@ -208,21 +207,6 @@ def allow_many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-#: Objects made, beyond those that have gone, before the cyclic collector looks for cycles among them.
-_YOUNG_OBJECTS = 50_000
-
-
-def spare_the_collector() -> None:
-    """Have the cyclic garbage collector look rarely, and never at what was made by now.
-
-    Reference counts free what a request has made as soon as it is over. Python's defaults look after every
-    700 objects, which with many open streams is an eighth of a request's time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_YOUNG_OBJECTS, 20, 20)
-
-
 def run(config: Config) -> int:
     """Run the proxy on uvloop until a signal ends it; return the process's exit code.
 
@@ -245,7 +229,6 @@ def run(config: Config) -> int:
         reactor.callWhenRunning(reactor.stop)
 
     service = ProxyService(config, reactor, on_fatal=stop)
-    spare_the_collector()
     reactor.callWhenRunning(service.startService)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()

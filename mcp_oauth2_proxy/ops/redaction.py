@@ -31,7 +31,6 @@ _NAMES = (
 )
 _SECRET_NAME = re.compile(_NAMES, re.IGNORECASE)
 #: A name behind a slash is the end of a URL: "POST https://host/token: status 502" hides nothing.
-#: A name behind a slash is the end of a URL: "POST https://host/token: status 502" hides nothing.
 _SECRETS = re.compile(
     rf"""
     (?P<scheme>\b(?:bearer|basic)\s+)[A-Za-z0-9\-._~+/]{{8,}}=*         # an Authorization value
