@@ -105,10 +105,11 @@ class ProxyService(Service):
         self._documents = Fetcher(
             auth.cimd, reactor=reactor, lookup=Lookup(reactor), tls=TrustPolicy(auth.cimd.ca_file)
         )
+        self._store = open_store(config.store, reactor)
         facade = Facade(
             config,
             realm=self._realm,
-            store=open_store(config.store.url, reactor),
+            store=self._store,
             sealer=Sealer.from_config(auth, reactor.seconds),
             clock=reactor,
             fetch=self._documents.get,
@@ -187,6 +188,7 @@ class ProxyService(Service):
             await self._realm.stopService()
         self._agent.closeIdle()
         await self._keycloak.close()
+        await self._store.close()
         self._log.info("stopped")
 
     def _unready(self) -> str | None:

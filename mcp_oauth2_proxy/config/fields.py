@@ -98,6 +98,8 @@ _KINDS: dict[str, Kind] = {
     "limits.tokenPerAddress": kinds.RATE,
     "limits.tokenTotal": kinds.RATE,
     "store.url": kinds.STORE_URL,
+    "store.caFile": kinds.CA_FILE,
+    "store.timeout": kinds.POSITIVE_DURATION,
     "log.level": kinds.one_of(LOG_LEVELS),
     "log.format": kinds.one_of(LOG_FORMATS),
 }

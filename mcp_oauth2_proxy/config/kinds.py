@@ -14,7 +14,8 @@ from attrs import frozen
 
 from mcp_oauth2_proxy.config.durations import PATTERN as DURATION_PATTERN
 from mcp_oauth2_proxy.config.durations import format_duration, parse_duration
-from mcp_oauth2_proxy.config.model import Rate, Secret
+from mcp_oauth2_proxy.config.model import Rate, Secret, StoreUrl
+from mcp_oauth2_proxy.config.store_url import parse_store_url
 
 #: Shortest sealing key in characters: 32 random ones hold more than 128 bits in any usual alphabet.
 MIN_SEALING_KEY = 32
@@ -249,12 +250,8 @@ def _ca_file(value: object) -> str:
     return path
 
 
-def _store_url(value: object) -> str:
-    text = _text(value)
-    if text != "memory://":
-        scheme = text.partition(":")[0]
-        raise ValueError(f"{scheme!r} is not a store that is built in; expected memory://")
-    return text
+def _store_url(value: object) -> StoreUrl:
+    return parse_store_url(_text(value))
 
 
 def _secret(value: object) -> Secret:
@@ -302,7 +299,13 @@ RATE = Kind(
     _show_rate,
 )
 CA_FILE = Kind("file", _ca_file, {"type": "string", "minLength": 1})
-STORE_URL = Kind("store URL", _store_url, {"const": "memory://"})
+#: It may carry a password: it can come from a file, and shows itself without.
+STORE_URL = Kind(
+    "store URL",
+    _store_url,
+    {"type": "string", "pattern": "^(memory://$|sqlite:///|rediss?(\\+sentinel|\\+cluster)?://|\\$\\{)"},
+    is_secret=True,
+)
 SECRET = Kind("secret", _secret, {"type": "string", "minLength": 1}, lambda _: "***", is_secret=True)
 SEALING_KEY = Kind(
     "secret", _sealing_key, {"type": "string", "minLength": MIN_SEALING_KEY}, lambda _: "***", is_secret=True

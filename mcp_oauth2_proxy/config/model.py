@@ -105,6 +105,44 @@ class Rate:
     seconds: float
 
 
+class StoreKind(Enum):
+    """What remembers: this process, a file of this machine, or Redis in one of its three forms."""
+
+    MEMORY = "memory"
+    SQLITE = "sqlite"
+    REDIS = "redis"
+    SENTINEL = "redis+sentinel"
+    CLUSTER = "redis+cluster"
+
+
+@frozen
+class StoreUrl:
+    """``store.url``, read. Neither ``repr`` nor ``str`` shows credentials."""
+
+    kind: StoreKind = StoreKind.MEMORY
+    #: The file of SQLite.
+    path: str = ""
+    #: Redis: its nodes, or the Sentinels that know them, as host and port.
+    hosts: tuple[tuple[str, int], ...] = ()
+    tls: bool = False
+    username: str | None = field(default=None, repr=False)
+    password: Secret | None = None
+    #: The name by which Sentinels know the primary.
+    service: str = ""
+    database: int = 0
+    sentinel_username: str | None = field(default=None, repr=False)
+    sentinel_password: Secret | None = None
+
+    def __str__(self) -> str:
+        if self.kind is StoreKind.SQLITE:
+            return f"sqlite://{self.path}"
+        hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
+        known = "***@" if self.password else ""
+        path = "".join(f"/{part}" for part in (self.service, self.database) if part)
+        scheme = self.kind.value.replace("redis", "rediss") if self.tls else self.kind.value
+        return f"{scheme}://{known}{hosts}{path}"
+
+
 def setting(doc: str, /, **options: Any) -> Any:
     """Declare a field of the configuration; ``doc`` becomes its row in the reference and the schema."""
     metadata: Mapping[str, Any] = {"doc": doc}
@@ -263,7 +301,13 @@ class Limits:
 class Store:
     """``store.*``: where codes, flow states and refresh answers are remembered."""
 
-    url: str = setting("what remembers codes and states; only memory:// is built in", default="memory://")
+    url: StoreUrl = setting(
+        "what remembers codes and states: `memory://`, `sqlite:///path`, `redis://` or `rediss://` "
+        "(docs/store.md)",
+        default=StoreUrl(),
+    )
+    ca_file: str | None = setting("PEM file of the CA that signs Redis's certificate", default=None)
+    timeout: float = setting("how long the store may take to answer", default=2.0)
 
 
 @frozen

@@ -9,7 +9,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from mcp_oauth2_proxy.stores.interfaces import IStore, StoreUnavailable
+from mcp_oauth2_proxy.stores.interfaces import IStore, Listener, Missed, StoreFull, Unsubscribe
+from mcp_oauth2_proxy.stores.listeners import Listeners
 
 #: Bytes of keys and values held at most. A login in progress is about 2 KB, so this is 30 000 of them.
 MAX_BYTES = 64 * 1024 * 1024
@@ -34,13 +35,14 @@ class MemoryStore:
         # is recognised by its serial when its time comes.
         self._expiries: list[tuple[float, int, str]] = []
         self._serials = count()
+        self._listeners = Listeners()
 
     def put(self, key: str, value: bytes, ttl: float) -> Deferred[None]:
         """See :class:`IStore`."""
         self._expire()
         old = self._entries.get(key)
         if not self._fits(key, value, instead_of=0 if old is None else _size(key, old[0])):
-            return fail(StoreUnavailable(f"the memory store is full: {len(self._entries)} entries"))
+            return fail(StoreFull(f"the memory store is full: {len(self._entries)} entries"))
         self._remove(key)
         self._insert(key, value, ttl)
         return succeed(None)
@@ -51,7 +53,7 @@ class MemoryStore:
         if key in self._entries:
             return succeed(False)
         if not self._fits(key, value):
-            return fail(StoreUnavailable(f"the memory store is full: {len(self._entries)} entries"))
+            return fail(StoreFull(f"the memory store is full: {len(self._entries)} entries"))
         self._insert(key, value, ttl)
         return succeed(True)
 
@@ -68,6 +70,21 @@ class MemoryStore:
 
     def ping(self) -> Deferred[None]:
         """See :class:`IStore`."""
+        return succeed(None)
+
+    def publish(self, channel: str, message: bytes) -> Deferred[None]:
+        """See :class:`IStore`."""
+        self._listeners.tell(channel, message)
+        return succeed(None)
+
+    def subscribe(
+        self, channel: str, listener: Listener, missed: Missed | None = None
+    ) -> Deferred[Unsubscribe]:
+        """See :class:`IStore`; nothing is ever missed."""
+        return succeed(self._listeners.add(channel, listener, missed))
+
+    def close(self) -> Deferred[None]:
+        """See :class:`IStore`; there is nothing to let go of."""
         return succeed(None)
 
     def __len__(self) -> int:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from twisted.internet.interfaces import IReactorTime
+from typing import Any
 
+from mcp_oauth2_proxy.config.model import Store, StoreKind
 from mcp_oauth2_proxy.stores.interfaces import IStore
 from mcp_oauth2_proxy.stores.memory import MemoryStore
+from mcp_oauth2_proxy.stores.sqlite import SqliteStore
 
 
-def open_store(url: str, clock: IReactorTime) -> IStore:
-    """Return the store that ``url`` names.
+def open_store(store: Store, reactor: Any) -> IStore:
+    """Return the store that ``store.url`` names. It reaches for it when it is used first.
 
-    :raises ValueError: for a scheme that is not built in; the configuration has refused it before.
+    Raises ``ValueError`` where this machine cannot have it.
     """
-    if url == "memory://":
-        return MemoryStore(clock)
-    raise ValueError(f"store.url: {url.partition('://')[0]}:// is not built in, use memory://")
+    url = store.url
+    if url.kind is StoreKind.MEMORY:
+        return MemoryStore(reactor)
+    if url.kind is StoreKind.SQLITE:
+        return SqliteStore(url.path, reactor)
+    raise ValueError(f"store.url: {url.kind.value}:// is not built in")

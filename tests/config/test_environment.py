@@ -5,7 +5,15 @@ from __future__ import annotations
 import json
 
 from mcp_oauth2_proxy.config.fields import FIELDS, value_of
-from mcp_oauth2_proxy.config.model import Action, Mutation, Rate, Registration, StaticClient
+from mcp_oauth2_proxy.config.model import (
+    Action,
+    Mutation,
+    Rate,
+    Registration,
+    StaticClient,
+    StoreKind,
+    StoreUrl,
+)
 from tests.config.case import ConfigCase
 from tests.config.examples import ENVIRONMENT, MINIMAL
 
@@ -60,13 +68,14 @@ VALUES = {
     "limits.authorizeTotal": ("1000/1h30m", Rate(1000, 5400.0)),
     "limits.tokenPerAddress": ("5/500ms", Rate(5, 0.5)),
     "limits.tokenTotal": ("0/1m", Rate(0, 60.0)),
-    "store.url": ("memory://", "memory://"),
+    "store.url": ("redis://h:1/2", StoreUrl(StoreKind.REDIS, hosts=(("h", 1),), database=2)),
+    "store.timeout": ("500ms", 0.5),
     "log.level": ("debug", "DEBUG"),
     "log.format": ("JSON", "json"),
 }
 #: Fields whose values are no plain data; each has a test of its own below.
 APART = {"auth.clientSecret", "auth.sealingKeys", "auth.consent", "auth.caFile", "upstream.caFile"}
-APART |= {"auth.registrationToken", "auth.cimd.caFile"}
+APART |= {"auth.registrationToken", "auth.cimd.caFile", "store.caFile"}
 
 
 class Environment(ConfigCase):

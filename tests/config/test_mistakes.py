@@ -63,7 +63,7 @@ WRONG = [
     ("headers", "{mutations: {action: remove}}", "is not a list"),
     ("server", "{maxHeaderBytes: 0}", "must be larger than 0"),
     ("upstream", f"{{url: 'http://h', caFile: {__file__}}}", "holds no PEM certificate"),
-    ("store", "{url: 'redis://h'}", "is not a store that is built in"),
+    ("store", "{url: 'postgres://h'}", "is not the URL of a store that is built in"),
     ("log", "{level: LOUD}", "expected DEBUG, INFO, WARN, ERROR, FATAL, PANIC"),
     ("log", "{format: xml}", "expected text, json"),
     ("lgo", "{}", "is not a setting (did you mean log?)"),

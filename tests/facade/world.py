@@ -32,7 +32,7 @@ from mcp_oauth2_proxy.keycloak.interfaces import (
     ProviderMetadata,
     TokenResponse,
 )
-from mcp_oauth2_proxy.stores.interfaces import IStore, StoreUnavailable
+from mcp_oauth2_proxy.stores.interfaces import IStore, Listener, Missed, StoreUnavailable, Unsubscribe
 from mcp_oauth2_proxy.stores.memory import MemoryStore
 from tests.support.memory import MemoryAgent
 
@@ -182,6 +182,17 @@ class FragileStore:
 
     def ping(self) -> Deferred[None]:
         return self._call("get", "ping")
+
+    def publish(self, channel: str, message: bytes) -> Deferred[None]:
+        return fail(StoreUnavailable("switched off")) if self.down else self.inner.publish(channel, message)
+
+    def subscribe(
+        self, channel: str, listener: Listener, missed: Missed | None = None
+    ) -> Deferred[Unsubscribe]:
+        return self.inner.subscribe(channel, listener, missed)
+
+    def close(self) -> Deferred[None]:
+        return self.inner.close()
 
 
 @frozen

@@ -62,7 +62,18 @@ PURE_MODULES = {
     "relay": {"headers", "legacy_sse", "reasons", "target", "values"},
     "wire": {"head", "limits"},
 }
-IMPURE_LIBRARIES = {"twisted", "treq", "zope", "socket", "asyncio", "httptools", "uvloop"}
+IMPURE_LIBRARIES = {
+    "twisted",
+    "treq",
+    "zope",
+    "socket",
+    "asyncio",
+    "httptools",
+    "uvloop",
+    "sqlite3",
+    "redis",
+    "threading",
+}
 
 
 def modules() -> Iterator[tuple[str, Path]]:
