@@ -14,7 +14,7 @@ from bench.errors import BenchError
 from bench.machine import choose_cores, facts, raise_file_limit
 from bench.peers import PEERS
 from bench.results import Result, table
-from bench.rows import ROWS
+from bench.rows import DEFAULT_ROWS, ROWS
 from bench.session import available, measure, possible
 from bench.world import surroundings
 
@@ -50,7 +50,10 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=_positive, default=5, help="rounds of each row (default: 5)")
     parser.add_argument("--seconds", type=_positive, default=2, help="seconds of load at a time (default: 2)")
     parser.add_argument(
-        "--rows", type=_chosen(rows), default=rows, help=f"of {', '.join(rows)} (default: all)"
+        "--rows",
+        type=_chosen(rows),
+        default=DEFAULT_ROWS,
+        help=f"of {', '.join(rows)} (default: those of the table)",
     )
     parser.add_argument(
         "--peers", type=_chosen(peers), default=peers, help=f"of {', '.join(peers)} (default: all)"

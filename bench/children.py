@@ -83,7 +83,7 @@ class Child:
             with contextlib.suppress(OSError):
                 if ready():
                     return
-            time.sleep(0.02)
+            time.sleep(0.005)
         said = self._log.read_text(errors="replace").strip()[-1500:]
         raise StartFailed(f"{Path(self._command[0]).name} did not start: {said or 'it says nothing'}")
 

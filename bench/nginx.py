@@ -42,6 +42,8 @@ _PROXY = """\
             proxy_set_header X-Forwarded-Proto $scheme;
             proxy_set_header X-Forwarded-Host $http_host;
             proxy_buffering off;
+            proxy_request_buffering off;
+            client_max_body_size 0;
             proxy_read_timeout 1h;
         }}
     }}

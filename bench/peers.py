@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -21,16 +22,19 @@ from bench.realm import CLIENT_ID
 from bench.traffic import ANSWER, GET_PATH
 from bench.world import World, accepts
 
+#: What nginx and the tuned Go peer keep open to the upstream: more than any load uses.
+IDLE_CONNECTIONS = 1024
 _PREFIX = "MCP_OAUTH2_PROXY_"
 
 
 @frozen
 class Running:
-    """A started peer."""
+    """A started peer; ``start`` is the seconds from its exec to its first relayed answer."""
 
     name: str
     pid: int
     port: int
+    start: float
 
 
 @frozen
@@ -52,6 +56,7 @@ class Peer:
         """
         port = free_port()
         folder = world.private(self.name)
+        began = time.monotonic()
         child = stack.enter_context(
             Child(
                 self.command(world, folder, port, upstream),
@@ -62,9 +67,10 @@ class Peer:
         )
         child.wait_until(accepts(port))
         child.wait_until(lambda: status_of(port, world.token) == 200)
+        took = time.monotonic() - began
         if self.checks_tokens and status_of(port, broken(world.token)) != 401:
             raise WrongAnswer(f"{self.title} does not check tokens: its figures would not compare")
-        return Running(self.name, child.pid, port)
+        return Running(self.name, child.pid, port, took)
 
 
 def broken(token: str) -> str:
@@ -113,6 +119,10 @@ def _go_command(world: World, _folder: Path, port: int, upstream: int) -> Sequen
     ]
 
 
+def _tuned_go_command(world: World, folder: Path, port: int, upstream: int) -> Sequence[str]:
+    return [*_go_command(world, folder, port, upstream), f"-idle={IDLE_CONNECTIONS}"]
+
+
 def _nginx_command(world: World, folder: Path, port: int, upstream: int) -> Sequence[str]:
     configuration = folder / "nginx.conf"
     configuration.write_text(
@@ -123,5 +133,6 @@ def _nginx_command(world: World, folder: Path, port: int, upstream: int) -> Sequ
 
 PROXY = Peer("proxy", "this proxy", _proxy_command, proxy_environment)
 GO = Peer("go", "Go peer", _go_command, prepare=go_peer.build)
+TUNED_GO = Peer("go-tuned", "Go, larger pool", _tuned_go_command, prepare=go_peer.build)
 NGINX = Peer("nginx", "nginx, no auth", _nginx_command, prepare=lambda: tool("nginx"), checks_tokens=False)
-PEERS = (PROXY, GO, NGINX)
+PEERS = (PROXY, GO, TUNED_GO, NGINX)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
 from attrs import field, frozen
 
-from bench.rows import Row, Sample
+from bench.rows import TARGETS, Row, Sample, Target
 
 #: The contestant that the ratios are about.
 SUBJECT = "proxy"
@@ -60,19 +60,49 @@ def _figure(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def table(results: Sequence[Result], titles: Mapping[str, str]) -> str:
-    """Return the Markdown table, one line a row; ``titles`` names the peers in the columns' order."""
-    others = [peer for peer in titles if peer != SUBJECT]
-    head = ["what", "unit", *titles.values(), *(f"to {titles[peer]}" for peer in others)]
-    lines = [
-        [
-            result.row.title,
+def _reached(found: float | None, target: Target) -> str:
+    if found is None:
+        return "-"
+    return "aim" if found <= target.aim else "yes" if found <= target.at_most else "no"
+
+
+def _lines(results: Sequence[Result], titles: Mapping[str, str]) -> Iterator[list[str]]:
+    by_key = {result.row.key: result for result in results}
+    for target in TARGETS:
+        result = by_key.get(target.row)
+        if result is None:
+            continue
+        found = result.median(SUBJECT) if target.to is None else result.ratio(target.to)
+        yield [
+            target.title,
             result.row.unit,
-            *(_figure(result.median(peer), 1) for peer in titles),
-            *(_figure(result.ratio(peer), 2) for peer in others),
+            *(
+                _figure(result.median(peer), 1 if result.row.unit.startswith("CPU us") else 2)
+                for peer in titles
+            ),
+            _figure(found, 2),
+            f"{target.at_most:g}",
+            f"{target.aim:g}",
+            _reached(found, target),
         ]
-        for result in results
-    ]
+    aimless = by_key.keys() - {target.row for target in TARGETS}
+    for result in results:
+        if result.row.key in aimless:
+            yield [
+                result.row.title,
+                result.row.unit,
+                *(_figure(result.median(peer), 1) for peer in titles),
+                *(_figure(result.ratio("go"), 2), "", "", ""),
+            ]
+
+
+def table(results: Sequence[Result], titles: Mapping[str, str]) -> str:
+    """Return the Markdown table, one line a target; ``titles`` names the peers in the columns' order.
+
+    The last columns: the figure or ratio that the target is about, its bounds, and what is reached.
+    """
+    lines = list(_lines(results, titles))
+    head = ["what", "unit", *titles.values(), "figure", "at most", "aim", "reached"]
     widths = [max(len(line[column]) for line in [head, *lines]) for column in range(len(head))]
 
     def written(cells: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""What is measured: one row of the table each. A new row is a new entry of :data:`ROWS`."""
+"""What is measured (:class:`Row`), and what it has to reach (:class:`Target`, a line of the table)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from collections.abc import Callable
 
 from attrs import frozen
 
-from bench import load, procfs
+from bench import bulk, events, load, procfs
+from bench.errors import BenchError
 from bench.machine import tool
-from bench.peers import Running
+from bench.peers import PROXY, Running
 from bench.streams import open_streams
-from bench.traffic import CALL, CALL_PATH, GET_PATH
+from bench.traffic import BULK_BYTES, CALL, CALL_PATH, GET_PATH
 from bench.world import World
 
 CONNECTIONS = 32
+#: Connections of the row that compares many with few, and the least seconds of load for them: a short
+#: load would show what it costs to open a thousand, not to have them.
+FEW, MANY, MANY_SECONDS = 10, 1000, 5
 #: Open streams whose memory is divided among them, and those opened and closed before to warm up.
 STREAMS = 1000
 WARM_STREAMS = 100
@@ -22,6 +26,8 @@ WARM_STREAMS = 100
 NEW_TOKENS = 3000
 #: Seconds for closed connections to be noticed and for collectors and free lists to come to rest.
 _REST = 0.5
+#: What the proxy's memory may grow by while bulk data runs through it: a sixteenth of the data.
+FLAT = 16 * 1024 * 1024
 
 
 @frozen
@@ -34,7 +40,7 @@ class Sample:
 
 @frozen
 class Row:
-    """A row.
+    """A measurement.
 
     ``measure(world, running, seconds)`` takes one figure. ``fresh`` rows start each peer anew for every
     round, others share a peer among their rounds. ``streams`` says which upstream stands behind.
@@ -53,10 +59,23 @@ class Row:
         return world.stub if self.streams else world.answers
 
 
-def cpu_per_request(world: World, running: Running, request: load.Request, seconds: int) -> Sample:
+@frozen
+class Target:
+    """A line of the table: what a row's figure, or its ratio to a peer where one is named, may be at most."""
+
+    title: str
+    row: str
+    at_most: float
+    aim: float
+    to: str | None = None
+
+
+def cpu_per_request(
+    world: World, running: Running, request: load.Request, seconds: int, connections: int = CONNECTIONS
+) -> Sample:
     """Return the CPU microseconds that one request costs the peer."""
     used, began = procfs.cpu_seconds(running.pid), time.monotonic()
-    seen = load.run(world, running.port, request, connections=CONNECTIONS, seconds=seconds)
+    seen = load.run(world, running.port, request, connections=connections, seconds=seconds)
     used, took = procfs.cpu_seconds(running.pid) - used, time.monotonic() - began
     return Sample(
         used / seen.answers * 1e6,
@@ -70,8 +89,12 @@ def cpu_per_request(world: World, running: Running, request: load.Request, secon
     )
 
 
+def _plain(world: World) -> load.Request:
+    return load.Request("GET", GET_PATH, b"", [world.token])
+
+
 def _get(world: World, running: Running, seconds: int) -> Sample:
-    return cpu_per_request(world, running, load.Request("GET", GET_PATH, b"", [world.token]), seconds)
+    return cpu_per_request(world, running, _plain(world), seconds)
 
 
 def _call(world: World, running: Running, seconds: int) -> Sample:
@@ -81,6 +104,15 @@ def _call(world: World, running: Running, seconds: int) -> Sample:
 def _new_token(world: World, running: Running, seconds: int) -> Sample:
     tokens = [world.realm.token() for _ in range(NEW_TOKENS)]
     return cpu_per_request(world, running, load.Request("GET", GET_PATH, b"", tokens), seconds)
+
+
+def _latency(world: World, running: Running, seconds: int) -> Sample:
+    direct = load.run(world, world.answers, _plain(world), connections=1, seconds=1)
+    through = load.run(world, running.port, _plain(world), connections=1, seconds=seconds)
+    return Sample(
+        (through.p50 - direct.p50) * 1e6,
+        {"direct_us": direct.p50 * 1e6, "through_us": through.p50 * 1e6, "p99_us": through.p99 * 1e6},
+    )
 
 
 def _idle_stream(world: World, running: Running, _seconds: int) -> Sample:
@@ -96,13 +128,65 @@ def _idle_stream(world: World, running: Running, _seconds: int) -> Sample:
     )
 
 
+def _event(world: World, running: Running, _seconds: int) -> Sample:
+    used = procfs.cpu_seconds(running.pid)
+    count = events.run(running.port, world.token)
+    return Sample((procfs.cpu_seconds(running.pid) - used) / count * 1e6, {"events": count})
+
+
+def _bulk(world: World, running: Running, _seconds: int) -> Sample:
+    start = procfs.cpu_seconds(running.pid)
+    with bulk.watched_memory(running.pid) as memory:
+        bulk.download(running.port, world.token)
+        between = procfs.cpu_seconds(running.pid)
+        bulk.upload(running.port, world.token)
+    down, up = between - start, procfs.cpu_seconds(running.pid) - between
+    grown = memory.most - memory.before
+    if running.name == PROXY.name and grown > FLAT:
+        raise BenchError(f"bulk: memory is not flat, it grew by {grown / 2**20:.0f} MiB")
+    gigabytes = BULK_BYTES / 1e9
+    return Sample(
+        (down + up) / 2 / gigabytes,
+        {"down": down / gigabytes, "up": up / gigabytes, "grown_mib": grown / 2**20},
+    )
+
+
+def _connections(world: World, running: Running, seconds: int) -> Sample:
+    few = cpu_per_request(world, running, _plain(world), seconds, FEW)
+    many = cpu_per_request(world, running, _plain(world), max(seconds, MANY_SECONDS), MANY)
+    return Sample(many.value / few.value, {"few_us": few.value, "many_us": many.value})
+
+
+def _start(_world: World, running: Running, _seconds: int) -> Sample:
+    return Sample(running.start, {})
+
+
 def _wrk() -> object:
     return tool("wrk")
 
 
 ROWS = (
     Row("get", "GET, 100-byte JSON answer, one token", "CPU us/request", _get, _wrk),
-    Row("call", "POST of a tool call, 100-byte JSON answer, one token", "CPU us/request", _call, _wrk),
     Row("new-token", "GET, each token never seen before", "CPU us/request", _new_token, _wrk),
+    Row("latency", "added latency, one connection, p50", "us", _latency, _wrk),
     Row("idle-stream", "open event stream, quiet", "KB/stream", _idle_stream, fresh=True, streams=True),
+    Row("event", "event of a stream", "CPU us/event", _event, streams=True),
+    Row("bulk", "bulk data, mean of down and up", "CPU s/GB", _bulk, streams=True),
+    Row("connections", "CPU per request, 1000 connections to 10", "ratio", _connections, _wrk),
+    Row("start", "exec to the first relayed answer", "s", _start, fresh=True),
+    Row("call", "POST of a tool call, 100-byte JSON answer, one token", "CPU us/request", _call, _wrk),
 )
+
+TARGETS = (
+    Target("CPU per authenticated request", "get", 0.60, 0.45, "go"),
+    Target("the same, to nginx `proxy_pass`", "get", 6, 4, "nginx"),
+    Target("a token never seen before", "new-token", 1.6, 1.2, "go"),
+    Target("added latency, one connection, p50", "latency", 0.9, 0.6, "go"),
+    Target("memory per idle SSE stream", "idle-stream", 16, 13),
+    Target("CPU per SSE event", "event", 1.3, 1.0, "go"),
+    Target("bulk, CPU per GB, memory flat", "bulk", 2.0, 1.3, "go"),
+    Target("CPU per request at 1 000 connections to 10", "connections", 1.25, 1.1),
+    Target("exec to ready, everything local", "start", 1, 0.5),
+)
+#: The rows that the table needs; the others are measured where they are asked for.
+DEFAULT_ROWS = tuple(row.key for row in ROWS if any(target.row == row.key for target in TARGETS))

@@ -14,12 +14,37 @@ from typing import cast
 import uvloop
 from httptools import HttpRequestParser
 
-from bench.traffic import ANSWER, CALL, CALL_PATH, FIRST_EVENT, GET_PATH, STREAM_PATH
-
-_STREAM = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
-    b"Transfer-Encoding: chunked\r\n\r\n" + b"%x\r\n%s\r\n" % (len(FIRST_EVENT), FIRST_EVENT)
+from bench.traffic import (
+    ANSWER,
+    BULK_BLOCK,
+    BULK_BLOCKS,
+    BULK_BYTES,
+    BULK_PATH,
+    CALL,
+    CALL_PATH,
+    EVENT_PACE,
+    EVENTS,
+    EVENTS_PATH,
+    FIRST_EVENT,
+    GET_PATH,
+    STREAM_PATH,
+    BulkCheck,
+    event,
 )
+
+_STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
+_BULK_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    """Return ``data`` as one chunk."""
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+_STREAM = _STREAM_HEAD + chunk(FIRST_EVENT)
 
 
 def json_answer(body: bytes, status: bytes = b"200 OK") -> bytes:
@@ -40,6 +65,23 @@ class Stub(asyncio.Protocol):
         self._parser = HttpRequestParser(self)
         self._url = b""
         self._body = b""
+        self._bulk = BulkCheck()
+        self._may_write = asyncio.Event()
+        self._may_write.set()
+        self._sending: asyncio.Task[None] | None = None
+
+    def pause_writing(self) -> None:
+        """Wait with the bulk body."""
+        self._may_write.clear()
+
+    def resume_writing(self) -> None:
+        """Go on with it."""
+        self._may_write.set()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """Nobody is there any more."""
+        if self._sending is not None:
+            self._sending.cancel()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the way back."""
@@ -55,15 +97,38 @@ class Stub(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """Keep the body, to tell a right one from a wrong one."""
-        self._body += body
+        if self._url == BULK_PATH:
+            self._bulk.feed(body)
+        else:
+            self._body += body
 
     def on_message_complete(self) -> None:
         """Answer."""
-        if self._url == CALL_PATH and self._body != CALL:
+        if self._url == EVENTS_PATH:
+            self._sending = asyncio.ensure_future(self._send_events())
+        elif self._url == BULK_PATH and self._parser.get_method() == b"GET":
+            self._sending = asyncio.ensure_future(self._send_bulk())
+        elif self._url == BULK_PATH:
+            self._transport.write(json_answer(ANSWER) if self._bulk.whole() else _BAD_REQUEST)
+            self._bulk = BulkCheck()
+        elif self._url == CALL_PATH and self._body != CALL:
             self._transport.write(_BAD_REQUEST)
         else:
             self._transport.write(self._answers.get(self._url, _NOT_FOUND))
         self._url = self._body = b""
+
+    async def _send_events(self) -> None:
+        self._transport.write(_STREAM_HEAD)
+        for number in range(EVENTS):
+            await asyncio.sleep(EVENT_PACE)
+            self._transport.write(chunk(event(number)))
+        self._transport.write(chunk(b""))
+
+    async def _send_bulk(self) -> None:
+        self._transport.write(_BULK_HEAD % BULK_BYTES)
+        for _ in range(BULK_BLOCKS):
+            await self._may_write.wait()
+            self._transport.write(BULK_BLOCK)
 
 
 async def serve(port: int, answers: dict[bytes, bytes]) -> None:

@@ -47,14 +47,16 @@ func main() {
 	upstream := flag.String("upstream", "", "URL to relay to")
 	jwks := flag.String("jwks", "", "URL of the realm's keys")
 	issuer := flag.String("issuer", "", "issuer that tokens must name")
+	idle := flag.Int("idle", 0, "idle connections kept to the upstream; 0 for what the library does by itself")
 	flag.Parse()
 
 	keys := loadKeys(*jwks)
 	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256"}), jwt.WithIssuer(*issuer), jwt.WithExpirationRequired())
 	target := must(url.Parse(*upstream))
-	// The default transport keeps 2 idle connections to a host: too few here, and not what anybody would deploy.
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxIdleConnsPerHost, transport.MaxIdleConns, transport.DisableCompression = 1024, 1024, true
+	if *idle > 0 { // by itself it keeps 2 to a host
+		transport.MaxIdleConnsPerHost, transport.MaxIdleConns, transport.DisableCompression = *idle, *idle, true
+	}
 	relay := &httputil.ReverseProxy{Transport: transport, Rewrite: func(request *httputil.ProxyRequest) {
 		request.SetURL(target)
 		request.SetXForwarded()

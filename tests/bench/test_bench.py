@@ -87,7 +87,8 @@ class Run(SynchronousTestCase):
             rows = json.loads(figures.read_text())["rows"]
         for row in rows.values():
             self.assertGreater(row["median"]["proxy"], 0)
-            self.assertIn(f"{row['median']['proxy']:.1f}", done.stdout)
+            digits = 1 if row["unit"].startswith("CPU us") else 2
+            self.assertIn(f"{row['median']['proxy']:.{digits}f}", done.stdout)
         self.assertEqual(list(self.folder.iterdir()), [])
         self.assertEqual(leftovers(self.folder), [])
 
@@ -113,7 +114,7 @@ class Run(SynchronousTestCase):
         """A row that does not exist is answered with those that do."""
         done = self.bench("--rows", "gte")
         self.assertEqual(done.returncode, 2)
-        self.assertRegex(done.stderr, r"gte: expected of get, call, .*idle-stream")
+        self.assertRegex(done.stderr, r"gte: expected of get, new-token, .*idle-stream")
 
     def surroundings(self) -> AbstractContextManager[World]:
         """Return the surroundings of a run, in this process."""

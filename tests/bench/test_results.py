@@ -6,8 +6,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from bench.peers import PEERS
 from bench.results import Result, table
-from bench.rows import ROWS, Sample
+from bench.rows import ROWS, TARGETS, Sample
 
 TITLES = {"proxy": "this proxy", "go": "Go peer", "nginx": "nginx, no auth"}
 
@@ -37,7 +38,9 @@ class Figures(SynchronousTestCase):
         found = result(proxy=[50.0])
         self.assertIsNone(found.median("nginx"))
         self.assertIsNone(found.ratio("nginx"))
-        self.assertIn("| - |", table([found], {"proxy": "this proxy", "nginx": "n"}).replace("  ", ""))
+        lines = table([found], {"proxy": "this proxy", "nginx": "n"}).splitlines()
+        cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
+        self.assertEqual(cells[2:5] + cells[-1:], ["50.0", "-", "-", "-"])
 
     def test_the_report_keeps_every_round(self) -> None:
         """The JSON file lets a reader look behind the medians."""
@@ -54,6 +57,17 @@ class Table(SynchronousTestCase):
         """Every line has the same width and the same columns."""
         lines = table([result(proxy=[222.64], go=[100.0], nginx=[20])], TITLES).splitlines()
         self.assertEqual(len({len(line) for line in lines}), 1)
-        self.assertEqual({line.count("|") for line in lines}, {8})
+        self.assertEqual({line.count("|") for line in lines}, {10})
         cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
-        self.assertEqual(cells[2:], ["222.6", "100.0", "20.0", "2.23", "11.13"])
+        self.assertEqual(cells[2:], ["222.6", "100.0", "20.0", "2.23", "0.6", "0.45", "no"])
+
+    def test_one_line_a_target(self) -> None:
+        """The first row has two: its ratio to the Go peer, and that to nginx."""
+        lines = table([result(proxy=[50.0], go=[100.0], nginx=[10.0])], TITLES).splitlines()[2:]
+        reached = [[cell.strip() for cell in line.strip("|").split("|")][5:] for line in lines]
+        self.assertEqual(reached, [["0.50", "0.6", "0.45", "yes"], ["5.00", "6", "4", "yes"]])
+
+    def test_every_target_is_measured(self) -> None:
+        """No line of the table is without a measurement, and none of a peer that nobody starts."""
+        self.assertLessEqual({target.row for target in TARGETS}, {row.key for row in ROWS})
+        self.assertLessEqual({target.to for target in TARGETS} - {None}, {peer.name for peer in PEERS})
