@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import resource
 import socket
@@ -29,7 +30,7 @@ from mcp_oauth2_proxy.keycloak.realm import Realm
 from mcp_oauth2_proxy.ops.access import AccessLog
 from mcp_oauth2_proxy.ops.health import Healthz, Readyz
 from mcp_oauth2_proxy.ops.logs import configure_logging
-from mcp_oauth2_proxy.ops.peers import TrustedProxies
+from mcp_oauth2_proxy.ops.peers import TrustedProxies, plain_address
 from mcp_oauth2_proxy.relay.client import RelayClient
 from mcp_oauth2_proxy.relay.proxy import ProxyResource
 from mcp_oauth2_proxy.stores.open import open_store
@@ -121,6 +122,7 @@ class ProxyService(Service):
             healthz=Healthz(),
             readyz=Readyz([self._unready, self._realm.unready]),
         )
+        trusted = TrustedProxies(server.trusted_proxies)
         self.site = WireSite(
             root,
             reactor=reactor,
@@ -130,8 +132,11 @@ class ProxyService(Service):
                 read_timeout=server.read_timeout,
                 write_timeout=server.write_timeout,
                 idle_timeout=server.idle_timeout,
+                max_connections=server.max_connections,
+                max_connections_per_address=server.max_connections_per_address,
             ),
-            on_done=AccessLog(trusted=TrustedProxies(server.trusted_proxies)),
+            on_done=AccessLog(trusted=trusted),
+            many_behind=lambda host: plain_address(host) in trusted,
         )
 
     def startService(self) -> None:
@@ -233,5 +238,8 @@ def run(config: Config) -> int:
     service = ProxyService(config, reactor, on_fatal=stop)
     reactor.callWhenRunning(service.startService)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    # What is there now stays: without looking at it again and again the collector takes half the time.
+    gc.collect()
+    gc.freeze()
     reactor.run()
     return 2 if fatal else 0

@@ -1,6 +1,7 @@
 """Every reason for which the proxy refuses something: what happened, and what person and operator can do.
 
-The keys are the reason codes in the log. Error pages and ``docs/troubleshooting.md`` are made from it.
+The keys are the reason codes in the log. Error pages and ``docs/troubleshooting.md`` (by
+``tools.generate``) are made from it.
 """
 
 from __future__ import annotations
@@ -124,6 +125,12 @@ TROUBLES: dict[str, dict[str, Trouble]] = {
             "No token can be judged: the realm's keys have never been fetched (503).",
             WAIT,
             "`/readyz` says why: `auth.issuerUrl`, `auth.discoveryUrl`, `auth.caFile`, or the network.",
+        ),
+        "connections_exhausted": Trouble(
+            "There are as many connections as `server.maxConnections`, or one address has as many as "
+            "`server.maxConnectionsPerAddress` (503).",
+            "Try again in a few seconds.",
+            "Raise the limit, or name the load balancer in `server.trustedProxies`: it stands for many.",
         ),
         "request_too_large": Trouble(
             "The request's body is larger than `server.maxBodyBytes` (413).",
@@ -383,18 +390,3 @@ TROUBLES: dict[str, dict[str, Trouble]] = {
 BY_CODE: dict[str, Trouble] = {
     code: trouble for place in TROUBLES.values() for code, trouble in place.items()
 }
-
-BEGIN, END = "<!-- reasons:begin -->", "<!-- reasons:end -->"
-
-
-def with_reasons(document: str) -> str:
-    """Return ``docs/troubleshooting.md`` with the part between its markers made anew."""
-    before, _, rest = document.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    lines = []
-    for place, troubles in TROUBLES.items():
-        lines += ["", f"## {place}"]
-        for code, trouble in troubles.items():
-            lines += ["", f"### {code}", "", trouble.what, ""]
-            lines += [f"- Person: {trouble.person}", f"- Operator: {trouble.operator}"]
-    return f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n\n{END}{after}"

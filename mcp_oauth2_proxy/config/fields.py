@@ -55,6 +55,8 @@ _KINDS: dict[str, Kind] = {
     "server.shutdownGrace": kinds.DURATION,
     "server.maxHeaderBytes": kinds.POSITIVE_SIZE,
     "server.maxHeaderLines": kinds.COUNT,
+    "server.maxConnections": kinds.LIMIT,
+    "server.maxConnectionsPerAddress": kinds.LIMIT,
     "server.maxBodyBytes": kinds.SIZE,
     "server.trustedProxies": kinds.list_of(kinds.NETWORK),
     "server.corsOrigins": kinds.list_of(kinds.ORIGIN),

@@ -120,6 +120,13 @@ def _count(value: object) -> int:
     return int(text)
 
 
+def _limit(value: object) -> int:
+    text = _text(value)
+    if not re.fullmatch(r"\d{1,9}", text):
+        raise ValueError(f"{text!r} is not a number from 0, which is no limit")
+    return int(text)
+
+
 def _flag(value: object) -> bool:
     if isinstance(value, bool):
         return value
@@ -284,6 +291,7 @@ POSITIVE_DURATION = Kind(
 )
 POSITIVE_SIZE = Kind("size", _positive_size, {**SIZE.schema, "minimum": 1})
 COUNT = Kind("number", _count, {"type": "integer", "minimum": 1})
+LIMIT = Kind("number", _limit, {"type": "integer", "minimum": 0})
 FLAG = Kind("true or false", _flag, {"type": "boolean"}, lambda value: "true" if value else "false")
 LISTEN_ADDRESS = Kind("address", _listen_address, {"type": "string", "pattern": ":\\d+$"})
 NETWORK = Kind("network", _network, {"type": "string"})

@@ -164,6 +164,10 @@ class Server:
     )
     max_header_bytes: int = setting("largest request head, in bytes", default=64 * 1024)
     max_header_lines: int = setting("most header lines of one request", default=200)
+    max_connections: int = setting("most client connections at once (0: no limit)", default=10_000)
+    max_connections_per_address: int = setting(
+        "most of them from one client address, trusted proxies excepted (0: no limit)", default=5_000
+    )
     max_body_bytes: int = setting(
         "largest relayed request body, in bytes (0: the upstream decides)", default=0
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
@@ -21,8 +22,9 @@ from mcp_oauth2_proxy.wire.trust import TrustPolicy
 #: What a connection timeout of 0 comes to: the operating system gives up long before.
 NEVER = 3600.0
 _DEFAULT_PORTS = {b"http": 80, b"https": 443}
-#: Unused connections kept to one upstream.
-MAX_IDLE = 256
+#: Unused connections kept to one upstream. With fewer than there are clients at work, most requests
+#: would open one of their own, which costs five times the request.
+MAX_IDLE = 4096
 #: Methods that may be sent a second time where the first try found a connection that had just been
 #: closed (RFC 9110 section 9.2.2). A POST may have been acted upon, and is never repeated.
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"PUT"})
@@ -52,8 +54,9 @@ class WireAgent:
         self._head_timeout = response_header_timeout
         self._idle_timeout = idle_timeout
         self._tls = tls
-        self._idle: dict[_Key, list[ClientConnection]] = {}
-        self._endpoints: dict[_Key, IStreamClientEndpoint] = {}
+        # Ordered sets: the one used last is taken first, and any may be lost at any time.
+        self._idle: dict[_Key, dict[ClientConnection, None]] = {}
+        self._upstreams: dict[_Key, tuple[IStreamClientEndpoint, Factory[Any]]] = {}
 
     def request(
         self,
@@ -79,9 +82,8 @@ class WireAgent:
 
     def closeIdle(self) -> None:
         """Close the connections that wait for a request."""
-        idle, self._idle = self._idle, {}
-        for connections in idle.values():
-            for connection in connections:
+        for connections in self._idle.values():
+            for connection in list(connections):
                 connection.abort()
 
     def _on_a_new_one(
@@ -100,24 +102,26 @@ class WireAgent:
 
     def _take(self, key: _Key) -> ClientConnection | None:
         idle = self._idle.get(key)
-        return idle.pop() if idle else None
+        return idle.popitem()[0] if idle else None
 
     def _connect(self, key: _Key) -> Deferred[ClientConnection]:
-        endpoint = self._endpoints.get(key)
-        if endpoint is None:
-            endpoint = self._endpoints[key] = self._endpoint(key)
+        upstream = self._upstreams.get(key)
+        if upstream is None:
+            upstream = self._upstreams[key] = self._endpoint(key), self._factory(key)
+        endpoint, factory = upstream
+        return endpoint.connect(factory)  # type: ignore[return-value]
+
+    def _factory(self, key: _Key) -> Factory[Any]:
+        idle = self._idle.setdefault(key, {})
 
         def released(connection: ClientConnection) -> None:
-            idle = self._idle.setdefault(key, [])
             if len(idle) < MAX_IDLE:
-                idle.append(connection)
+                idle[connection] = None
             else:
                 connection.abort()
 
         def lost(connection: ClientConnection) -> None:
-            idle = self._idle.get(key)
-            if idle is not None and connection in idle:
-                idle.remove(connection)
+            idle.pop(connection, None)
 
         factory = Factory.forProtocol(
             lambda: ClientConnection(
@@ -129,19 +133,27 @@ class WireAgent:
             )
         )
         factory.noisy = False
-        return endpoint.connect(factory)  # type: ignore[return-value]
+        return factory
 
     def _endpoint(self, key: _Key) -> IStreamClientEndpoint:
         scheme, authority = key
         host, port = _host_and_port(authority, _DEFAULT_PORTS[scheme])
-        endpoint: IStreamClientEndpoint = HostnameEndpoint(
-            self._reactor, host, port, timeout=self._connect_timeout or NEVER
-        )
+        endpoint = _plain_endpoint(self._reactor, host, port, self._connect_timeout or NEVER)
         if scheme == b"https":
             if self._tls is None:
                 self._tls = TrustPolicy()
             endpoint = wrapClientTLS(self._tls.creatorForNetloc(host, port), endpoint)
         return endpoint
+
+
+def _plain_endpoint(reactor: Any, host: bytes, port: int, timeout: float) -> IStreamClientEndpoint:
+    """Return the endpoint of a host; an address needs no resolver and its threads."""
+    literal = host.decode("ascii")
+    if isIPAddress(literal):
+        return TCP4ClientEndpoint(reactor, literal, port, timeout=timeout)
+    if isIPv6Address(literal):
+        return TCP6ClientEndpoint(reactor, literal, port, timeout=timeout)
+    return HostnameEndpoint(reactor, host, port, timeout=timeout)
 
 
 def _split(uri: bytes) -> tuple[bytes, bytes, bytes]:

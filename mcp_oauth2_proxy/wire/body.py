@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -30,7 +29,7 @@ class RequestBody:
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self._changed = changed
-        self._chunks: deque[bytes] = deque()
+        self._chunks: list[bytes] = []
         self._reader: IProtocol | None = None
         self._reason: Failure | None = None
         self._paused = False
@@ -91,7 +90,9 @@ class RequestBody:
         if reader is None:
             return
         while self._chunks and not self._paused:
-            reader.dataReceived(self._chunks.popleft())
+            data = b"".join(self._chunks)
+            self._chunks.clear()
+            reader.dataReceived(data)
         if self._reason is not None and not self._chunks and not self._discarding:
             reason, self._reason = self._reason, None
             self._discarding = True

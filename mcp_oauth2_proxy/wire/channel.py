@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IAddress, IPushProducer, ISSLTransport
@@ -19,6 +18,7 @@ from mcp_oauth2_proxy.wire.framing import response_head
 from mcp_oauth2_proxy.wire.head import Rejection
 from mcp_oauth2_proxy.wire.parser import ArrivedHead, RequestParser
 from mcp_oauth2_proxy.wire.request import StreamingRequest
+from mcp_oauth2_proxy.wire.sockets import tune
 
 if TYPE_CHECKING:
     from mcp_oauth2_proxy.wire.site import WireSite
@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 MAX_DRAINED = 64 * 1024
 #: Seconds the client has to read the last answer of a connection that we close, before it is cut.
 LINGER = 30.0
-#: Requests of one connection that wait behind the one being answered before the socket is held back.
+#: Requests of one connection that wait behind the one being answered before no more are parsed.
 MAX_PIPELINED = 8
+#: Bytes that are parsed before the waiting requests are counted again: the smallest request has some
+#: thirty, so that no read of the socket becomes thousands of them.
+SLICE = 1024
 
 
 @implementer(IPushProducer)
@@ -37,10 +40,13 @@ class ServerChannel(Protocol):
 
     _log = Logger()
 
-    def __init__(self, site: WireSite) -> None:
+    def __init__(self, site: WireSite, host: str = "") -> None:
         self.site = self.factory = site
+        self._host = host
         self._parser = RequestParser(self, site.limits)
-        self._waiting: deque[StreamingRequest] = deque()
+        self._waiting: list[StreamingRequest] = []
+        self._unparsed = b""
+        self._body_left = 0
         self._current: StreamingRequest | None = None
         self._body: RequestBody | None = None
         self._deadline = Deadline(site.reactor, self._too_slow)
@@ -137,11 +143,7 @@ class ServerChannel(Protocol):
 
     def connectionMade(self) -> None:
         """A client has come."""
-        transport: Any = self.transport
-        for option in ("setTcpNoDelay", "setTcpKeepAlive"):
-            setter = getattr(transport, option, None)
-            if setter is not None:
-                setter(True)
+        tune(self.transport)
         self.site.connections.add(self)
         self._deadline.set(self.site.limits.idle_timeout)
 
@@ -149,13 +151,8 @@ class ServerChannel(Protocol):
         """Parse, then act."""
         if self._parser.ended or self._closing:
             return
-        self._parser.feed(data)
-        if self._parser.ended and not self._parser.in_request and self._body is not None:
-            self._break_body("the request's framing is broken")
-        if self._current is not None:
-            self._current.body.flush()
-        if self._body is not None and self._reading:
-            self._deadline.set(self.site.limits.read_timeout)
+        self._unparsed += data
+        self._parse()
         self._next()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -163,7 +160,8 @@ class ServerChannel(Protocol):
         self._closing = True
         self._deadline.stop()
         self._blocked.stop()
-        self.site.connections.discard(self)
+        self._unparsed = b""
+        self.site.left(self, self._host)
         self._producer = None
         requests = [request for request in (self._current, *self._waiting) if request is not None]
         self._current = None
@@ -188,12 +186,14 @@ class ServerChannel(Protocol):
     def head_arrived(self, arrived: ArrivedHead) -> None:
         """See :class:`Events`."""
         self._body = RequestBody(self._update_reading)
+        self._body_left = arrived.head.length or 0
         request = StreamingRequest(self, arrived, body=self._body, request_id=self.site.new_request_id())
         self.site.request_began(request)
         self._waiting.append(request)
 
     def body_received(self, data: bytes) -> None:
         """See :class:`Events`."""
+        self._body_left -= len(data)
         if self._body is not None:
             self._body.data_received(data)
 
@@ -205,6 +205,22 @@ class ServerChannel(Protocol):
         self._deadline.clear()
 
     # What follows from it.
+
+    def _parse(self) -> None:
+        """Parse what has come, until enough requests wait; the rest is parsed when they are fewer."""
+        parser, data = self._parser, memoryview(self._unparsed)
+        at = 0
+        while at < len(data) and len(self._waiting) <= MAX_PIPELINED and not parser.ended:
+            end = at + max(SLICE, self._body_left)
+            parser.feed(data[at:end])
+            at = end
+        self._unparsed = bytes(data[at:]) if at < len(data) and not parser.ended else b""
+        if parser.ended and not parser.in_request and self._body is not None:
+            self._break_body("the request's framing is broken")
+        if self._current is not None:
+            self._current.body.flush()
+        if self._body is not None and self._reading:
+            self._deadline.set(self.site.limits.read_timeout)
 
     def _break_body(self, why: str) -> None:
         body, self._body = self._body, None
@@ -218,8 +234,10 @@ class ServerChannel(Protocol):
             return  # a request that was answered at once: the loop below goes on to the next
         self._beginning = True
         while self._current is None and self._waiting and not self._closing:
-            request = self._current = self._waiting.popleft()
+            request = self._current = self._waiting.pop(0)
             request.process()
+            if self._unparsed and not self._closing:
+                self._parse()
         self._beginning = False
         if self._current is None and not self._waiting and not self._closing:
             parser = self._parser
@@ -260,7 +278,7 @@ class ServerChannel(Protocol):
     def _update_reading(self) -> None:
         """Hold the client's socket back while nobody wants what it would bring."""
         body = self._body
-        reading = self._closing or ((body is None or body.wants_data) and len(self._waiting) < MAX_PIPELINED)
+        reading = self._closing or ((body is None or body.wants_data) and not self._unparsed)
         if reading == self._reading:
             return
         self._reading = reading

@@ -24,6 +24,7 @@ from mcp_oauth2_proxy.wire.errors import (
 from mcp_oauth2_proxy.wire.head import Pairs
 from mcp_oauth2_proxy.wire.requests import BodyWriter
 from mcp_oauth2_proxy.wire.response import WireResponse
+from mcp_oauth2_proxy.wire.sockets import tune
 
 #: Bounds of an answer's head; an upstream that needs more is broken.
 MAX_HEAD_BYTES = 64 * 1024
@@ -105,11 +106,7 @@ class ClientConnection(Protocol):
 
     def connectionMade(self) -> None:
         """Connected: small writes go out at once, and a dead peer is noticed in time."""
-        transport: Any = self.transport
-        for option in ("setTcpNoDelay", "setTcpKeepAlive"):
-            setter = getattr(transport, option, None)
-            if setter is not None:
-                setter(True)
+        tune(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         """Parse the answer; whatever comes without having been asked for ends the connection."""

@@ -31,7 +31,9 @@ class Deadline:
         if self._timer is None:
             self._timer = self._clock.callLater(seconds, self._fire)
         elif self._timer.getTime() > self._at:
-            self._timer.reset(seconds)
+            # Moving it forward would search the reactor's whole list of timers.
+            self._timer.cancel()
+            self._timer = self._clock.callLater(seconds, self._fire)
 
     def clear(self) -> None:
         """Do not expire."""

@@ -11,10 +11,12 @@ MAX_TARGET_BYTES = 32 * 1024
 
 @frozen
 class Limits:
-    """Sizes are bytes or lines, times seconds; 0 means no limit of that kind."""
+    """Sizes are bytes, lines or connections, times seconds; 0 means no limit of that kind."""
 
     max_header_bytes: int = 64 * 1024
     max_header_lines: int = 200
     read_timeout: float = 30.0
     write_timeout: float = 0.0
     idle_timeout: float = 120.0
+    max_connections: int = 10_000
+    max_connections_per_address: int = 5_000

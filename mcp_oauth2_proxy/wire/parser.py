@@ -77,7 +77,7 @@ class RequestParser:
         """Whether a request has begun and is not whole yet."""
         return self._message is not None
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Parse what the client has sent."""
         message = self._message
         in_head = message is not None and not message.has_head

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IProtocol, IPushProducer
@@ -43,7 +42,7 @@ class WireResponse:
         self.length = UNKNOWN_LENGTH if length is None else length
         self.abort = abort
         self._changed = changed
-        self._chunks: deque[bytes] = deque()
+        self._chunks: list[bytes] = []
         self._reader: IProtocol | None = None
         self._reason: Failure | None = None
         self._paused = False
@@ -121,7 +120,9 @@ class WireResponse:
         if reader is None:
             return
         while self._chunks and not self._paused:
-            reader.dataReceived(self._chunks.popleft())
+            data = b"".join(self._chunks)
+            self._chunks.clear()
+            reader.dataReceived(data)
         if self._reason is not None and not self._chunks and not self._done:
             self._done = True
             # Reader and response know each other: who lets go leaves nothing for the collector.

@@ -8,13 +8,19 @@ from email.utils import formatdate
 from typing import Any
 
 from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Protocol
+from twisted.logger import Logger
 from twisted.web.resource import IResource
 from twisted.web.server import Site
 
+from mcp_oauth2_proxy.wire.admission import Admission
+from mcp_oauth2_proxy.wire.answers import TOO_MANY_CONNECTIONS, TurnedAway
 from mcp_oauth2_proxy.wire.channel import ServerChannel
 from mcp_oauth2_proxy.wire.limits import Limits
 from mcp_oauth2_proxy.wire.request import StreamingRequest
 
+#: Seconds between two lines about connections that were refused.
+REPORT_PAUSE = 10.0
 #: Request ids that are made at a time.
 _IDS_AT_ONCE = 256
 
@@ -36,9 +42,11 @@ class WireSite(Site):
     """A ``twisted.web`` site on this wire.
 
     ``on_done`` hears of every request exactly once, finished or lost. ``new_request_id`` gives each
-    its reference, which the log and the error pages share.
+    its reference, which the log and the error pages share. ``many_behind`` says which addresses are
+    proxies, behind which everybody is.
     """
 
+    _log = Logger()
     displayTracebacks = False
 
     def __init__(
@@ -49,6 +57,7 @@ class WireSite(Site):
         limits: Limits = Limits(),  # noqa: B008 (immutable)
         on_done: Callable[[StreamingRequest], None] | None = None,
         new_request_id: Callable[[], str] | None = None,
+        many_behind: Callable[[str], bool] = lambda _host: False,
     ) -> None:
         super().__init__(resource, reactor=reactor)
         self.reactor = reactor
@@ -58,6 +67,9 @@ class WireSite(Site):
         self.active_requests = 0
         self.draining = False
         self._on_done = on_done
+        self._admission = Admission(limits, many_behind)
+        self._turned_away = 0
+        self._next_report = 0.0
         self._date = (0, b"")
 
     def startFactory(self) -> None:
@@ -66,9 +78,34 @@ class WireSite(Site):
     def stopFactory(self) -> None:
         """Nothing to stop."""
 
-    def buildProtocol(self, addr: IAddress | None) -> ServerChannel:  # type: ignore[override]
-        """Return the channel for a new connection."""
-        return ServerChannel(self)
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:  # type: ignore[override]
+        """Return the channel for a new connection, or what tells it that it is one too many."""
+        host = getattr(addr, "host", "")
+        refusal = self._admission.enter(host)
+        if refusal is not None:
+            self._report(refusal)
+            return TurnedAway()
+        return ServerChannel(self, host)
+
+    def left(self, channel: ServerChannel, host: str) -> None:
+        """A connection has ended."""
+        if channel in self.connections:
+            self.connections.discard(channel)
+            self._admission.leave(host)
+
+    def _report(self, refusal: str) -> None:
+        """Log refused connections, one line for many: a flood must not fill the disk."""
+        self._turned_away += 1
+        now = self.reactor.seconds()
+        if now >= self._next_report:
+            self._next_report = now + REPORT_PAUSE
+            self._log.warn(
+                "refused {count} connections since the last such line: {refusal}",
+                count=self._turned_away,
+                refusal=refusal,
+                reason=TOO_MANY_CONNECTIONS,
+            )
+            self._turned_away = 0
 
     def date(self) -> bytes:
         """Return the Date header's value, made once a second."""

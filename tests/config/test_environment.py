@@ -27,6 +27,8 @@ VALUES = {
     "server.shutdownGrace": ("5s", 5.0),
     "server.maxHeaderBytes": ("32KiB", 32768),
     "server.maxHeaderLines": ("50", 50),
+    "server.maxConnections": ("200", 200),
+    "server.maxConnectionsPerAddress": ("0", 0),
     "server.maxBodyBytes": ("4194304", 4194304),
     "server.trustedProxies": ("10.0.0.0/8, 127.0.0.1", ("10.0.0.0/8", "127.0.0.1/32")),
     "server.corsOrigins": ("https://App.example.com/, *", ("https://app.example.com", "*")),

@@ -26,6 +26,7 @@ WRONG = [
     ("server", "{readTimeout: [1s]}", "is a list; expected text"),
     ("server", "{readTimeot: 1s}", "is not a setting (did you mean readTimeout?)"),
     ("server", "{maxBodyBytes: much}", "is not a size"),
+    ("server", "{maxConnections: -1}", "is not a number from 0"),
     ("server", "{maxHeaderLines: 0}", "is not a number from 1"),
     ("server", "{trustedProxies: [10.0.0.0/99]}", "is not an address or CIDR network"),
     ("server", "{corsOrigins: [app.example.com]}", "is not an absolute http or https URL"),

@@ -33,6 +33,22 @@ class Connections(TestCase):
             self.assertIn(b"connection: close", head.lower())
             self.assertEqual(client.recv(65536), b"", "and then it is closed")
 
+    def test_too_many_from_one_address(self) -> None:
+        """An address with as many connections as it may have is told so; its others go on."""
+        strict = self.scene.start(server={"maxConnectionsPerAddress": 2})
+        self.addCleanup(strict.stop)
+        with connect(strict.port) as first, connect(strict.port) as second:
+            for client in (first, second):
+                client.sendall(self.head("Content-Length: 2") + b"{}")
+                self.assertEqual(read_answer(client)[0], 200)
+            with connect(strict.port) as third:
+                status, head, body = read_answer(third)
+                self.assertEqual(status, 503)
+                self.assertIn(b"retry-after: 10", head.lower())
+                self.assertIn(b"temporarily_unavailable", body)
+            first.sendall(self.head("Content-Length: 2") + b"{}")
+            self.assertEqual(read_answer(first)[0], 200)
+
     def test_one_after_another(self) -> None:
         """A connection serves request after request, pipelined ones in their order."""
         with connect(self.proxy.port) as client:
