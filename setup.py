@@ -28,6 +28,7 @@ setup(
         "httptools>=0.6.4",  # llhttp: the HTTP/1.1 parser of Node.js, strict and fast
         "uvloop>=0.21; platform_system != 'Windows'",  # libuv under Twisted's asyncio reactor
         "click>=8.1",  # command line, help text and shell completion
+        "redis>=6.2",  # redis-py: the store of many replicas, with Sentinel and Cluster
         "jinja2>=3.1",  # the consent and error pages, escaped by default
     ],
     extras_require={

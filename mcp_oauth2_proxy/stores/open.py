@@ -20,4 +20,7 @@ def open_store(store: Store, reactor: Any) -> IStore:
         return MemoryStore(reactor)
     if url.kind is StoreKind.SQLITE:
         return SqliteStore(url.path, reactor)
-    raise ValueError(f"store.url: {url.kind.value}:// is not built in")
+    # redis-py takes 50 ms and 7 MB to import, which only those spend who use it.
+    from mcp_oauth2_proxy.stores.redis import RedisStore  # noqa: PLC0415
+
+    return RedisStore(store, reactor)

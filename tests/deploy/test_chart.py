@@ -309,13 +309,25 @@ class Refusals(SynchronousTestCase):
         for setting in ("replicaCount=2", "autoscaling.enabled=true"):
             self.assertIn("more than one replica", self.refused(setting))
             manifests(CASES["minimal"], setting, ALLOWED)
+            self.assertIn(
+                "more than one replica", self.refused(setting, "config.store.url=sqlite:///data/db")
+            )
             manifests(CASES["minimal"], setting, "config.store.url=${STORE_URL}")
+            manifests(CASES["minimal"], setting, "config.store.urlFile=/run/secrets/store-url")
+            manifests(CASES["minimal"], setting, "config.store.url=redis://redis:6379")
         manifests(
             CASES["minimal"],
             "autoscaling.enabled=true",
             "autoscaling.minReplicas=1",
             "autoscaling.maxReplicas=1",
         )
+
+    def test_the_password_of_the_store(self) -> None:
+        """A password in the store's URL does not get into a ConfigMap; a variable does."""
+        refused = self.refused("config.store.url=redis://:hunter2@redis:6379")
+        self.assertIn("readable in a ConfigMap", refused)
+        self.assertNotIn("hunter2", refused)
+        manifests(CASES["minimal"], "config.store.url=redis://:${REDIS_PASSWORD}@redis:6379")
 
     def test_other_contradictions(self) -> None:
         """A budget with two bounds and an ingress without a host are refused."""

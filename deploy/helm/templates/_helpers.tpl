@@ -85,7 +85,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "mcp-oauth2-proxy.splitLogins" -}}
 {{- $store := .Values.config.store | default dict -}}
 {{- $most := ternary .Values.autoscaling.maxReplicas .Values.replicaCount .Values.autoscaling.enabled | int -}}
-{{- if and (gt $most 1) (hasPrefix "memory:" ($store.url | default "memory://")) -}}true{{- end -}}
+{{- $url := $store.url | default (ternary "memory://" "" (empty $store.urlFile)) -}}
+{{- if and (gt $most 1) (or (hasPrefix "memory:" $url) (hasPrefix "sqlite:" $url)) -}}true{{- end -}}
 {{- end -}}
 
 {{/* Stop before Kubernetes does: what is missing, cannot work, or would be a secret in a ConfigMap. */}}
@@ -95,13 +96,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $upstream := .Values.config.upstream | default dict -}}
 {{- $elsewhere := or .Values.envFrom .Values.extraEnv -}}
 {{- if and (include "mcp-oauth2-proxy.splitLogins" .) (not $values.allowReplicasWithMemoryStore) -}}
-{{- fail "more than one replica needs a config.store.url that the replicas share: with memory:// a login that begins on one and goes on at another fails (allowReplicasWithMemoryStore: true accepts that)" -}}
+{{- fail "more than one replica needs a config.store.url that the replicas share: with memory:// or sqlite:// a login that begins on one and goes on at another fails (allowReplicasWithMemoryStore: true accepts that)" -}}
 {{- end -}}
 {{- if and $values.clientSecret.existingSecret $values.clientSecret.value -}}
 {{- fail "clientSecret: set existingSecret or value, not both" -}}
 {{- end -}}
 {{- if and $auth.clientSecret (not (regexMatch "^\\$\\{[A-Za-z_][A-Za-z0-9_]*\\}$" $auth.clientSecret)) -}}
 {{- fail "config.auth.clientSecret would be readable in a ConfigMap: use clientSecret.existingSecret, or a ${NAME} that extraEnv or envFrom sets" -}}
+{{- end -}}
+{{- $storeUrl := dig "store" "url" "" $values.config | toString -}}
+{{- if and (regexMatch "://[^/]*@" $storeUrl) (not (contains "${" $storeUrl)) -}}
+{{- fail "config.store.url has a password that would be readable in a ConfigMap: use a ${NAME} that extraEnv or envFrom sets, or urlFile" -}}
 {{- end -}}
 {{- range $auth.sealingKeys -}}
 {{- if not (regexMatch "^\\$\\{[A-Za-z_][A-Za-z0-9_]*\\}$" .) -}}
