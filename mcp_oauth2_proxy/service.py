@@ -120,7 +120,7 @@ class ProxyService(Service):
             facade=facade,
             relay=self._relay,
             healthz=Healthz(),
-            readyz=Readyz([self._unready, self._realm.unready]),
+            readyz=Readyz([self._unready, self._realm.unready, self._store.unready]),
         )
         trusted = TrustedProxies(server.trusted_proxies)
         self.site = WireSite(
@@ -158,6 +158,7 @@ class ProxyService(Service):
             upstream=self._config.upstream.url,
         )
         self._realm.startService()
+        self._store.start()
 
     def stopService(self) -> Deferred[None]:
         """Drain: take no more connections, let requests finish for ``server.shutdownGrace``, then cut.

@@ -376,7 +376,9 @@ TROUBLES: dict[str, dict[str, Trouble]] = {
             "client's *Valid redirect URIs*.",
         ),
         "store_unavailable": Trouble(
-            "The store does not answer (503).", WAIT, "See `store.url` and what it names."
+            "The store does not answer, or is full (503).",
+            WAIT,
+            "The log says why, and `/readyz` whether it lasts: see `store.url` and what it names.",
         ),
         "internal": Trouble(
             "A mistake in the proxy (500).",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from threading import Thread
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, fail
@@ -26,6 +28,8 @@ class Threads:
     def __init__(self, reactor: Any, name: str, size: int) -> None:
         self._reactor = reactor
         self._pool = ThreadPool(minthreads=1, maxthreads=size, name=name)
+        # A call that hangs does not keep the process from ending.
+        self._pool.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
         self._waiting = 0
         self._closed = False
 

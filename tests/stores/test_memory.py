@@ -90,7 +90,7 @@ class Opening(SynchronousTestCase):
 
     def test_memory(self) -> None:
         """The default is the memory store."""
-        self.assertIsInstance(open_store(Store(), Clock()), MemoryStore)
+        self.assertIsInstance(open_store(Store(), Clock())._store, MemoryStore)
 
 
 KEYS = st.sampled_from(["a", "b", "c"])

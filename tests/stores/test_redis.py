@@ -284,7 +284,7 @@ class Server(RedisCase):
     def test_opening(self) -> None:
         """``store.url`` is enough, and nothing is connected before it is needed."""
         store = open_store(Store(url=parse_store_url("redis://:hunter2@127.0.0.1:1")), global_reactor())
-        self.assertIsInstance(store, RedisStore)
+        self.assertIsInstance(store._store, RedisStore)
         self.assertNotIn("hunter2", repr(store))
 
 

@@ -305,7 +305,7 @@ class Bounds(SqliteCase):
     def test_opening(self) -> None:
         """``store.url`` names the file by an absolute path."""
         store = open_store(Store(url=parse_store_url(f"sqlite://{self.path}")), global_reactor())
-        self.assertIsInstance(store, SqliteStore)
+        self.assertIsInstance(store._store, SqliteStore)
 
 
 class Calls(TestCase):
