@@ -24,6 +24,7 @@ _HINTS = (
     "assertion",
     "authorization",
     "cookie",
+    "@",
 )
 _NAMES = (
     r"(?:\w{1,20}_)?token|code|code_verifier|(?:client_)?secret|password|state|nonce|(?:client_)?assertion"
@@ -36,6 +37,7 @@ _SECRETS = re.compile(
     (?P<scheme>\b(?:bearer|basic)\s+)[A-Za-z0-9\-._~+/]{{8,}}=*         # an Authorization value
     | \beyJ[\w-]{{6,}}\.[\w-]+(?:\.[\w-]*){{0,3}}                         # a JWS or JWE
     | \bgAAAA[\w-]{{20,}}=*                                             # a Fernet token: what is sealed here
+    | (?P<url>://)[^\s/@"'<>]++(?=@)                                      # user:password@ of a URL
     | (?P<name>(?<![/\w])(?:{_NAMES})(?:\\?["'])?\s*[=:]\s*(?:\\?["'])?)
       (?!(?:bearer|basic)\s|\*\*\*)[^\s"'&,;}}\])\\]+                    # name=value, "name": "value"
     """,
@@ -63,4 +65,4 @@ def redact_value(name: str, value: str) -> str:
 
 
 def _masked(match: re.Match[str]) -> str:
-    return (match["scheme"] or match["name"] or "") + MASK
+    return (match["scheme"] or match["url"] or match["name"] or "") + MASK

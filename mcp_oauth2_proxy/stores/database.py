@@ -6,22 +6,26 @@ that writes holds the only write lock there is, so that whatever it decides is d
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from attrs import frozen
 
 from mcp_oauth2_proxy.stores.interfaces import StoreFull, StoreUnavailable
 
+_T = TypeVar("_T")
+
 #: Bytes of keys and values held at most; the file is about a quarter larger.
 MAX_BYTES = 256 * 1024 * 1024
 #: What an entry costs beside its key and value: the row's head, its two index entries, slack in pages.
 ENTRY_OVERHEAD = 200
-#: Seconds for which a call waits for another process's transaction; those take a few milliseconds.
+#: Seconds for which a call waits for another process's transaction at most; those take a few milliseconds.
 BUSY_TIMEOUT = 1.0
 #: Messages kept for those who poll, how long in seconds, and how many one look returns at most.
 MAX_EVENTS = 10_000
@@ -68,15 +72,37 @@ class Database:
     """``now`` returns the time in seconds since the epoch, the same in all processes.
 
     ``durable`` waits for the disk at every change, so that not even a power cut brings back a code that
-    was taken; without it a crash of the machine may undo the last moments, or lose the file.
+    was taken; without it a crash of the machine may undo the last moments, or lose the file. Nothing is
+    changed ``timeout`` seconds after it was asked for: nobody waits for that any more.
     """
 
-    def __init__(self, path: str, now: Callable[[], float], *, max_bytes: int, durable: bool) -> None:
+    def __init__(
+        self,
+        path: str,
+        now: Callable[[], float],
+        *,
+        max_bytes: int,
+        durable: bool,
+        timeout: float = 2 * BUSY_TIMEOUT,
+    ) -> None:
         self._path = path
         self._now = now
         self._max_bytes = max_bytes
         self._durable = durable
+        # What is decided by then is known by then: writing it takes a part of the time too.
+        self._decide_within = timeout * 0.9
+        self._wait = min(BUSY_TIMEOUT, timeout / 2)
+        self._decide_by = math.inf
         self._connection: sqlite3.Connection | None = None
+
+    def deadline(self) -> float:
+        """Return until when what is asked for now may be done, for :meth:`by`."""
+        return time.monotonic() + self._decide_within
+
+    def by(self, deadline: float, function: Callable[..., _T], *arguments: object) -> _T:
+        """Return ``function(*arguments)``, a call of this object that changes nothing after ``deadline``."""
+        self._decide_by = deadline
+        return function(*arguments)
 
     def put(self, key: str, value: bytes, ttl: float) -> None:
         """See :class:`IStore`."""
@@ -113,7 +139,7 @@ class Database:
 
     def take(self, key: str) -> bytes | None:
         """See :class:`IStore`."""
-        with self._used() as database:
+        with self._transaction() as database:
             rows = database.execute(
                 "DELETE FROM entries WHERE key = ? RETURNING value, expires", (key,)
             ).fetchall()
@@ -188,6 +214,8 @@ class Database:
         with self._used() as database:
             database.execute("BEGIN IMMEDIATE")
             try:
+                if time.monotonic() > self._decide_by:
+                    raise StoreUnavailable("SQLite: others held the lock for too long")  # noqa: TRY301
                 yield database
             except StoreFull:  # what expired is gone nevertheless
                 database.execute("COMMIT")
@@ -216,7 +244,7 @@ class Database:
     def _open(self) -> sqlite3.Connection:
         _create(self._path)
         connection = sqlite3.connect(
-            self._path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+            self._path, timeout=self._wait, isolation_level=None, check_same_thread=False
         )
         try:
             self._prepare(connection)
@@ -229,7 +257,7 @@ class Database:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version not in (0, VERSION):
             raise StoreUnavailable(f"SQLite at {self._path}: made by another version of this program")
-        if _in_wal_mode(connection) != "wal":
+        if _in_wal_mode(connection, self._wait) != "wal":
             raise StoreUnavailable(f"SQLite at {self._path}: no shared memory, is it a network file system?")
         connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'OFF'}")
         connection.execute(f"PRAGMA journal_size_limit = {MAX_LOG_BYTES}")
@@ -249,9 +277,9 @@ def _create(path: str) -> None:
                 Path(path).chmod(0o600)
 
 
-def _in_wal_mode(connection: sqlite3.Connection) -> str:
+def _in_wal_mode(connection: sqlite3.Connection, wait: float) -> str:
     """Switch to WAL mode and return the mode; SQLite does not wait for others who do the same."""
-    deadline = time.monotonic() + BUSY_TIMEOUT
+    deadline = time.monotonic() + wait
     while True:
         try:
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()

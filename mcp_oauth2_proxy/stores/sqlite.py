@@ -12,7 +12,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mcp_oauth2_proxy.stores.database import EVENTS_AT_ONCE, MAX_BYTES, OLDEST_SQLITE, Database, Events
+from mcp_oauth2_proxy.stores.database import (
+    BUSY_TIMEOUT,
+    EVENTS_AT_ONCE,
+    MAX_BYTES,
+    OLDEST_SQLITE,
+    Database,
+    Events,
+)
 from mcp_oauth2_proxy.stores.interfaces import IStore, Listener, Missed, StoreUnavailable, Unsubscribe
 from mcp_oauth2_proxy.stores.listeners import Listeners
 from mcp_oauth2_proxy.stores.threads import Threads
@@ -43,12 +50,19 @@ class SqliteStore:
         clock: IReactorTime | None = None,
         max_bytes: int = MAX_BYTES,
         durable: bool = True,
+        timeout: float = 2 * BUSY_TIMEOUT,
     ) -> None:
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             raise ValueError(f"store.url: SQLite {sqlite3.sqlite_version} is too old; expected 3.35 or newer")
         self._clock: IReactorTime = clock or reactor
         self._threads = Threads(reactor, "sqlite", 1)
-        self._database = Database(path, self._clock.seconds, max_bytes=max_bytes, durable=durable)
+        self._database = Database(
+            path,
+            self._clock.seconds,
+            max_bytes=max_bytes,
+            durable=durable,
+            timeout=timeout,
+        )
         self._listeners = Listeners()
         self._purging: IDelayedCall | None = None
         #: Those whose subscription has not begun yet, with what they get when it has.
@@ -102,7 +116,7 @@ class SqliteStore:
 
     def _run(self, function: Callable[..., _T], *arguments: object) -> Deferred[_T]:
         self._purge_later()
-        return self._threads.run(function, *arguments)
+        return self._threads.run(self._database.by, self._database.deadline(), function, *arguments)
 
     def _purge_later(self) -> None:
         if not self._closed and (self._purging is None or not self._purging.active()):
@@ -113,7 +127,8 @@ class SqliteStore:
             if result is not False:  # there is more to come, or it has to be tried again
                 self._purge_later()
 
-        self._threads.run(self._database.purge).addBoth(purged)
+        deadline = self._database.deadline()
+        self._threads.run(self._database.by, deadline, self._database.purge).addBoth(purged)
 
     def _look(self) -> None:
         """Look for messages now, and again as long as anybody listens."""

@@ -273,6 +273,8 @@ class Secrets(SynchronousTestCase):
             ("client_secret=s3cret&grant_type=x", "s3cret"),
             ("code_verifier: ver1fier", "ver1fier"),
             ("PASSWORD=hunter2", "hunter2"),
+            ("cannot connect to rediss://user:hunter2@cache:6379/0", "hunter2"),
+            ("tried redis+sentinel://:hunter2@a:1,b:2/m", "hunter2"),
             ("sealed gAAAAABmZmZmZmZmZmZmZmZmZmZmZmY=", "ZmZmZm"),
         ):
             self.assertNotIn(secret, redact(text))
@@ -285,6 +287,7 @@ class Secrets(SynchronousTestCase):
             "reason=token_missing status=401",
             "path=/oauth/token method=POST",
             "a Bearer token is required",
+            "alice@example.com from https://auth.example.com/realms/r?user=alice@example.com",
         ):
             self.assertEqual(redact(text), text)
 

@@ -16,6 +16,7 @@ from twisted.trial.unittest import TestCase
 
 from mcp_oauth2_proxy.config.model import Store
 from mcp_oauth2_proxy.config.store_url import parse_store_url
+from mcp_oauth2_proxy.stores.breaker import Breaker
 from mcp_oauth2_proxy.stores.database import BUSY_TIMEOUT, ENTRY_OVERHEAD, EVENT_TTL, MAX_EVENTS
 from mcp_oauth2_proxy.stores.interfaces import StoreFull, StoreUnavailable
 from mcp_oauth2_proxy.stores.open import open_store
@@ -144,6 +145,21 @@ class File(SqliteCase):
         connection.execute("ROLLBACK")
         self.assertEqual(await store.take("code:a"), b"1")
 
+    async def test_given_up_and_not_done_later(self) -> None:
+        """A code that could not be taken in time is still there for the next attempt."""
+        store = self.make_store(timeout=0.2)
+        await store.put("code:a", b"1", 60)
+        connection = sqlite3.connect(self.path, isolation_level=None)
+        self.addCleanup(connection.close)
+        connection.execute("BEGIN IMMEDIATE")
+        guarded = Breaker(store, global_reactor(), wait=0.2)
+        self.addCleanup(guarded.close)
+        calls = [guarded.take("code:a") for _ in range(5)]
+        for call in calls:
+            await self.assertFailure(call, StoreUnavailable)
+        connection.execute("ROLLBACK")
+        self.assertEqual(await store.take("code:a"), b"1")
+
     async def test_the_reactor_goes_on(self) -> None:
         """While the store waits for a lock the proxy serves others."""
         store = self.make_store()
@@ -249,6 +265,9 @@ class Bounds(SqliteCase):
             self.clock.advance(PURGE_EVERY)
             await store.get("code:a")
         self.assertEqual((self.rows("entries"), self.rows("events")), (0, 0))
+        self.clock.advance(PURGE_EVERY)
+        await store._threads.run(lambda: None)
+        self.assertEqual(self.clock.getDelayedCalls(), [], "nothing is left that could expire")
 
     async def test_messages_are_bounded(self) -> None:
         """Messages that nobody hears do not fill the disk."""
