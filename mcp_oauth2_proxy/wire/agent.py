@@ -15,7 +15,7 @@ from twisted.web.iweb import IAgent, IBodyProducer, IPolicyForHTTPS, IResponse
 from zope.interface import implementer
 
 from mcp_oauth2_proxy.wire.connection import ClientConnection
-from mcp_oauth2_proxy.wire.errors import UpstreamGone
+from mcp_oauth2_proxy.wire.errors import NotSent, UpstreamGone
 from mcp_oauth2_proxy.wire.requests import request_head
 from mcp_oauth2_proxy.wire.trust import TrustPolicy
 
@@ -76,8 +76,8 @@ class WireAgent:
         if connection is None:
             return self._on_a_new_one(key, method, head, bodyProducer)
         answer = connection.send(method, head, bodyProducer)
-        if bodyProducer is None and method in _IDEMPOTENT:
-            answer.addErrback(self._once_more, connection, key, method, head)
+        repeatable = bodyProducer is None and method in _IDEMPOTENT
+        answer.addErrback(self._another_way, connection, key, method, head if repeatable else None)
         return answer  # type: ignore[return-value]
 
     def closeIdle(self) -> None:
@@ -92,17 +92,29 @@ class WireAgent:
         connecting: Deferred[Any] = self._connect(key)
         return connecting.addCallback(lambda connection: connection.send(method, head, body))
 
-    def _once_more(
-        self, failure: Failure, connection: ClientConnection, key: _Key, method: bytes, head: bytes
+    def _another_way(
+        self, failure: Failure, connection: ClientConnection, key: _Key, method: bytes, head: bytes | None
     ) -> Failure | Deferred[IResponse]:
-        """Try a request again whose connection, a kept one, turned out to be closed."""
-        if isinstance(failure.value, UpstreamGone) and not connection.heard:
+        """Send a request over a new connection whose first one, a kept one, turned out to be closed.
+
+        What was not sent at all is sent now. ``head`` is there where a request may be sent twice.
+        """
+        error = failure.value
+        if isinstance(error, NotSent):
+            another: Deferred[Any] = self._connect(key)
+            return another.addCallbacks(lambda connection: connection.carry(method, error), error.give_up)
+        if head is not None and isinstance(error, UpstreamGone) and not connection.heard:
             return self._on_a_new_one(key, method, head, None)
         return failure
 
     def _take(self, key: _Key) -> ClientConnection | None:
         idle = self._idle.get(key)
-        return idle.popitem()[0] if idle else None
+        while idle:
+            connection = idle.popitem()[0]
+            if connection.usable():
+                return connection
+            connection.abort()
+        return None
 
     def _connect(self, key: _Key) -> Deferred[ClientConnection]:
         upstream = self._upstreams.get(key)

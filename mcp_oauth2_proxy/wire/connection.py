@@ -17,14 +17,15 @@ from mcp_oauth2_proxy.wire.deadline import Deadline
 from mcp_oauth2_proxy.wire.errors import (
     WHOLE,
     MalformedResponse,
+    NotSent,
     ResponseHeadTimeout,
     UpstreamGone,
     WireError,
 )
 from mcp_oauth2_proxy.wire.head import Pairs
-from mcp_oauth2_proxy.wire.requests import BodyWriter
+from mcp_oauth2_proxy.wire.requests import Upload
 from mcp_oauth2_proxy.wire.response import WireResponse
-from mcp_oauth2_proxy.wire.sockets import tune
+from mcp_oauth2_proxy.wire.sockets import arrivals, tune, unsent
 
 #: Bounds of an answer's head; an upstream that needs more is broken.
 MAX_HEAD_BYTES = 64 * 1024
@@ -51,8 +52,10 @@ class ClientConnection(Protocol):
         self._parser: Any = httptools.HttpResponseParser(self)
         self._waiting: Deferred[WireResponse] | None = None
         self._response: WireResponse | None = None
-        self._writer: BodyWriter | None = None
-        self._producer: IBodyProducer | None = None
+        self._upload: Upload | None = None
+        #: Bytes of the present request that were given to the transport.
+        self._written = 0
+        self._arrivals: Callable[[], bool] | None = None
         self._pairs: Pairs = []
         self._phrase = b""
         self._head_size = 0
@@ -74,6 +77,21 @@ class ClientConnection(Protocol):
 
         Cancelling it cuts the connection.
         """
+        waiting = self._begin(method, head)
+        if body is not None:
+            upload = self._upload = Upload(body)
+            upload.start(self)
+        return waiting
+
+    def carry(self, method: bytes, request: NotSent) -> Deferred[WireResponse]:
+        """Send a request that another connection could not even begin to send; else as :meth:`send`."""
+        waiting = self._begin(method, request.data)
+        if request.upload is not None:
+            self._upload = request.upload
+            request.upload.attach(self)
+        return waiting
+
+    def _begin(self, method: bytes, data: bytes) -> Deferred[WireResponse]:
         waiting: Deferred[WireResponse] = Deferred(self._cancelled)
         self._waiting = waiting
         self._response = self._error = None
@@ -81,21 +99,24 @@ class ClientConnection(Protocol):
         self._answered = self.heard = False
         self._expect_head()
         self._deadline.set(self._head_timeout)
-        transport: Any = self.transport
-        transport.write(head)
-        if body is not None:
-            self._producer = body
-            self._writer = BodyWriter(
-                transport, chunked=body.length is UNKNOWN_LENGTH, progressed=self._progressed
-            )
-            transport.registerProducer(body, True)
-            body.startProducing(self._writer).addCallbacks(self._body_sent, self._body_failed)
+        self._written = len(data)
+        self.transport.write(data)  # type: ignore[union-attr]
         return waiting
+
+    def usable(self) -> bool:
+        """Return whether this connection, which was kept, can take a request.
+
+        The end of a connection may have arrived and not been read yet: a request would be sent into the
+        void, and whether it had been acted upon would be anybody's guess.
+        """
+        if self._arrivals is None:
+            self._arrivals = arrivals(self.transport)
+        return not self._arrivals()
 
     @property
     def idle(self) -> bool:
         """Whether nothing is under way."""
-        return self._waiting is None and self._response is None and self._producer is None
+        return self._waiting is None and self._response is None and self._upload is None
 
     def abort(self) -> None:
         """Cut the connection."""
@@ -112,6 +133,11 @@ class ClientConnection(Protocol):
         """Parse the answer; whatever comes without having been asked for ends the connection."""
         if self.idle or self._error is not None:
             self.abort()
+            return
+        if not self.heard and (request := self._take_back()) is not None:
+            # An answer to what has not been asked: some servers say 408 before they hang up.
+            self.abort()
+            self._end(request)
             return
         self.heard = True
         in_head = self._in_head
@@ -142,9 +168,11 @@ class ClientConnection(Protocol):
         ):
             response.ended(Failure(PotentialDataLoss()))
         self._end(
-            self._error or UpstreamGone("the upstream closed the connection before its answer was whole")
+            self._error
+            or self._take_back()
+            or UpstreamGone("the upstream closed the connection before its answer was whole")
         )
-        self.transport = None
+        self.transport = self._arrivals = None
 
     # What the parser calls.
 
@@ -223,6 +251,18 @@ class ClientConnection(Protocol):
         if self._waiting is not None:
             self._deadline.set(self._head_timeout)
 
+    def _take_back(self) -> NotSent | None:
+        """Return the request, if this kept connection had ended before a byte of it was sent."""
+        if not self.reused or self._waiting is None:
+            return None
+        data = unsent(self.transport)
+        if len(data) != self._written:
+            return None
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            upload.detach()
+        return NotSent(data, upload)
+
     def _update_reading(self) -> None:
         self._hand_over()
         transport: Any = self.transport
@@ -246,7 +286,7 @@ class ClientConnection(Protocol):
         if response is None:
             self._fail(MalformedResponse("the upstream's answer has no head"))
             return
-        usable = self._error is None and self._producer is None and self._persistent
+        usable = self._error is None and self._upload is None and self._persistent
         if self._method == b"HEAD":
             self._parser = httptools.HttpResponseParser(self)
         self._hand_over()
@@ -295,30 +335,27 @@ class ClientConnection(Protocol):
         elif response is not None:
             response.ended(Failure(error))
 
-    def _body_sent(self, _: object) -> None:
-        if self._writer is not None:
-            self._writer.finish()
-        self._producer = self._writer = None
-        if self.transport is not None:
-            self.transport.unregisterProducer()  # type: ignore[attr-defined]
+    def _stop_upload(self) -> None:
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            upload.stop()
+
+    # What the upload calls: see :class:`Carrier`.
+
+    def write_body(self, data: bytes) -> None:
+        """Send a piece of the request's body, framing included."""
+        self._written += len(data)
+        self._progressed()
+        self.transport.write(data)  # type: ignore[union-attr]
+
+    def body_sent(self) -> None:
+        """The request is whole."""
+        self._upload = None
         self._progressed()
 
-    def _body_failed(self, failure: Failure) -> None:
+    def body_failed(self, failure: Failure) -> None:
         """The body's source has failed: what was sent must not look whole."""
-        if self._producer is not None:
-            self._producer = None
-            self._fail(UpstreamGone(f"the request body ended early: {failure.getErrorMessage()}"))
-
-    def _stop_upload(self) -> None:
-        producer, self._producer = self._producer, None
-        writer, self._writer = self._writer, None
-        if producer is None:
-            return
-        if writer is not None:
-            writer.close()
-        if self.transport is not None:
-            self.transport.unregisterProducer()  # type: ignore[attr-defined]
-        producer.stopProducing()
+        self._fail(UpstreamGone(f"the request body ended early: {failure.getErrorMessage()}"))
 
 
 def _declared_length(pairs: Pairs, code: int, method: bytes) -> int | None:

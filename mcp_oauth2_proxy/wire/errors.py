@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
+
+if TYPE_CHECKING:
+    from mcp_oauth2_proxy.wire.requests import Upload
 
 #: The end of a body that has come whole: one for all, since it is about none of them in particular.
 WHOLE = Failure(ResponseDone())
@@ -28,6 +33,24 @@ class BodyIncomplete(WireError):
 
 class UpstreamGone(WireError):
     """The upstream closed the connection before its answer was whole."""
+
+
+class NotSent(UpstreamGone):
+    """A kept connection has closed, and the operating system had not taken a byte of the request.
+
+    ``data`` is all that was written of the request, ``upload`` what is still to come of its body.
+    """
+
+    def __init__(self, data: bytes, upload: Upload | None) -> None:
+        super().__init__("the connection had closed before the request was sent")
+        self.data = data
+        self.upload = upload
+
+    def give_up(self, reason: Failure) -> Failure:
+        """There is no other connection, for this reason: nobody waits for the body any more."""
+        if self.upload is not None:
+            self.upload.stop()
+        return reason
 
 
 class ResponseHeadTimeout(WireError):

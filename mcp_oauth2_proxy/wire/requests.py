@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
-from twisted.internet.interfaces import IConsumer
+from twisted.internet.interfaces import IConsumer, IPushProducer
+from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
@@ -60,37 +61,121 @@ def _pairs(headers: Headers | None) -> Pairs:
     return [(name, value) for name, values in headers.getAllRawHeaders() for value in values]
 
 
-@implementer(IConsumer)
-class BodyWriter:
-    """What a body producer writes to: it frames the pieces and lets the transport hold the producer back."""
+class Carrier(Protocol):
+    """The connection that a request's body goes out on."""
 
-    def __init__(self, transport: Any, *, chunked: bool, progressed: Any) -> None:
-        self._transport = transport
-        self._chunked = chunked
-        self._progressed = progressed
-        self._closed = False
+    transport: Any
+
+    def write_body(self, data: bytes) -> None:
+        """Send a piece of the body, framing included."""
+
+    def body_sent(self) -> None:
+        """The body is whole, and has been written."""
+
+    def body_failed(self, failure: Failure) -> None:
+        """The body's source has failed: what was sent must not look whole."""
+
+
+@implementer(IConsumer, IPushProducer)
+class Upload:
+    """A request's body between its producer and its connection: framed here, held back by the transport.
+
+    It can change connections as long as nothing of the request has been sent: see :meth:`detach`.
+    """
+
+    __slots__ = ("_body", "_carrier", "_chunked", "_failure", "_held")
+
+    def __init__(self, body: IBodyProducer) -> None:
+        #: ``None`` once it has ended, or is not wanted any more.
+        self._body: IBodyProducer | None = body
+        self._chunked = body.length is UNKNOWN_LENGTH
+        self._carrier: Carrier | None = None
+        self._failure: Failure | None = None
+        #: What the body brought while there was no connection.
+        self._held: list[bytes] = []
+
+    def start(self, carrier: Carrier) -> None:
+        """Ask for the body, and send it on the connection ``carrier``."""
+        self._carrier = carrier
+        carrier.transport.registerProducer(self, True)
+        if self._body is not None:
+            self._body.startProducing(self).addCallbacks(self._whole, self._broken)
+
+    def detach(self) -> None:
+        """Wait for another connection: the body is held back until :meth:`attach`."""
+        self._carrier = None
+        if self._body is not None:
+            self._body.pauseProducing()
+
+    def attach(self, carrier: Carrier) -> None:
+        """Go on, on another connection, which has what the one before had not sent."""
+        if self._failure is not None:
+            carrier.body_failed(self._failure)
+            return
+        for data in self._held:
+            carrier.write_body(data)
+        self._held.clear()
+        if self._body is None:
+            carrier.body_sent()
+            return
+        self._carrier = carrier
+        carrier.transport.registerProducer(self, True)
+        self._body.resumeProducing()
+
+    def stop(self) -> None:
+        """Nothing more is to be sent: what still comes is dropped."""
+        carrier, self._carrier = self._carrier, None
+        body, self._body = self._body, None
+        if carrier is not None and carrier.transport is not None:
+            carrier.transport.unregisterProducer()
+        if body is not None:
+            body.stopProducing()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """See :class:`IConsumer`."""
-        self._transport.registerProducer(producer, streaming)
+        """See :class:`IConsumer`: the producer is known already."""
 
     def unregisterProducer(self) -> None:
         """See :class:`IConsumer`."""
-        self._transport.unregisterProducer()
 
     def write(self, data: bytes) -> None:
         """See :class:`IConsumer`. After the answer has ended, what still comes is dropped."""
-        if self._closed or not data:
+        if data and self._body is not None:
+            self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    def pauseProducing(self) -> None:
+        """See :class:`IPushProducer`: the upstream reads slower than the client sends."""
+        if self._body is not None:
+            self._body.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """See :class:`IPushProducer`."""
+        if self._body is not None:
+            self._body.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """See :class:`IPushProducer`: the transport is gone, and its connection decides what follows."""
+
+    def _send(self, data: bytes) -> None:
+        if self._carrier is None:
+            self._held.append(data)
+        else:
+            self._carrier.write_body(data)
+
+    def _whole(self, _: object) -> None:
+        if self._body is None:
+            return  # it was stopped: nobody asks any more
+        self._body = None
+        if self._chunked:
+            self._send(b"0\r\n\r\n")
+        carrier, self._carrier = self._carrier, None
+        if carrier is not None:
+            carrier.transport.unregisterProducer()
+            carrier.body_sent()
+
+    def _broken(self, failure: Failure) -> None:
+        if self._body is None:
             return
-        self._progressed()
-        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
-
-    def finish(self) -> None:
-        """The body is whole."""
-        if self._chunked and not self._closed:
-            self._transport.write(b"0\r\n\r\n")
-        self._closed = True
-
-    def close(self) -> None:
-        """Nothing more is to be sent."""
-        self._closed = True
+        self._body, self._failure = None, failure
+        carrier, self._carrier = self._carrier, None
+        if carrier is not None:
+            carrier.body_failed(failure)

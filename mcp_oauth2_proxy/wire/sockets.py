@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import select
 import socket
+from collections.abc import Callable
 from typing import Any
+
+from twisted.internet.abstract import FileDescriptor
 
 #: Seconds after which a peer that acknowledges nothing is taken for gone: a quiet one is asked after
 #: 60 s and then every 15 s (keep-alive), one that we send to has as long (``TCP_USER_TIMEOUT``, RFC 5482).
@@ -23,12 +27,40 @@ _OPTIONS = tuple(
 
 def tune(transport: Any) -> None:
     """Send small writes at once, and notice a peer that has vanished without a word."""
-    connection = getattr(transport, "socket", None)
-    if not isinstance(connection, socket.socket) or connection.family not in (
-        socket.AF_INET,
-        socket.AF_INET6,
-    ):
+    connection = _socket(transport)
+    if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
         return
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for level, option, value in _OPTIONS:
         connection.setsockopt(level, option, value)
+
+
+def arrivals(transport: Any) -> Callable[[], bool]:
+    """Return a function that says whether anything has arrived at ``transport`` that is still unread.
+
+    The peer's end counts, and its reset. Under TLS that is about the bytes below it. What lives in
+    memory has never anything unread.
+    """
+    connection = _socket(transport)
+    if connection is None:
+        return lambda: False
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    # Errors are always told. 0 ms: this is a question, nobody waits.
+    return lambda: bool(poll.poll(0))
+
+
+def unsent(transport: Any) -> bytes:
+    """Return what was written to ``transport`` and never reached the operating system.
+
+    Nothing where that is unknown, as under TLS, whose records are not what was written.
+    """
+    if not isinstance(transport, FileDescriptor):
+        return b""
+    # Twisted has no question for it: these two are its send buffer, in this order.
+    return transport.dataBuffer[transport.offset :] + b"".join(transport._tempDataBuffer)
+
+
+def _socket(transport: Any) -> socket.socket | None:
+    connection = getattr(transport, "socket", None)
+    return connection if isinstance(connection, socket.socket) else None

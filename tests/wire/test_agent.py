@@ -237,7 +237,9 @@ class Uploads(ConnectionCase):
         self.assertIn(b"Content-Length: 5\r\n", self.wire.taken())
         upload.consumer.write(b"hello")
         self.assertEqual(self.wire.taken(), b"hello")
-        self.assertIs(self.wire.producer, upload)
+        self.wire.producer.pauseProducing()
+        self.wire.producer.resumeProducing()
+        self.assertEqual(upload.events, ["pause", "resume"])
         upload.done.callback(None)
         self.assertEqual((self.wire.taken(), self.wire.producer), (b"", None))
 
