@@ -319,9 +319,10 @@ TROUBLES: dict[str, dict[str, Trouble]] = {
             "If all clients meet it at once, the sealing keys have changed.",
         ),
         "refresh_token_reused": Trouble(
-            "The refresh token was used before, more than 30 seconds ago.",
+            "The refresh token was used before, more than 30 seconds ago: all tokens of its login end.",
             "Sign in again.",
-            "Two copies of one app share a token, or an answer was lost for longer than the grace.",
+            "Two copies of one app share a token, an answer was lost for longer than the grace, or somebody "
+            "has stolen it.",
         ),
         "refresh_session_ended": Trouble(
             "The session is over: logged out, revoked, or too old.",

@@ -1,8 +1,23 @@
 """Refreshing: one Keycloak call for one refresh token, whatever the concurrency (RFC 6749 section 6).
 
 Keycloak with rotation ends the whole session at a token's second use, and MCP clients do use one twice:
-in parallel, and again when an answer was lost. So callers share the call that is under way, and for
-:data:`GRACE` seconds its answer; after that a used token is ``invalid_grant``.
+in parallel, and again when an answer was lost. So callers share the call that is under way, in this process
+and in others, and for :data:`~mcp_oauth2_proxy.facade.spent.GRACE` seconds its answer.
+
+**Afterwards a second use ends the family** (RFC 9700 section 4.14.2), since nobody can tell who is who:
+
+- A thief was first and the owner comes now, or the other way round. Whoever has the successor loses it, and
+  both have to log in, which only the owner can.
+- The owner lost the answer and comes back late, because the lid of the laptop was shut. It logs in once more:
+  that is the price of the rule, and why the grace is generous.
+- A thief who is quick: both use the token within the grace, and both get its successor. Neither is refused,
+  and the race begins anew with the successor. It ends the first time that they are more than the grace apart:
+  a thief who wants to win has to guess, each time, the half minute in which the owner refreshes.
+
+**When the process that made the call dies** before it has written the answer down, the others notice within
+:data:`~mcp_oauth2_proxy.facade.lease.LEASE` seconds, and one of them calls again. Where the realm does not
+rotate refresh tokens that succeeds. Where it does, Keycloak may have used the token up already: the successor
+died with the process, and nothing can bring it back but a new login (docs/store.md).
 """
 
 from __future__ import annotations
@@ -10,7 +25,7 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import evolve
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -18,26 +33,20 @@ from twisted.python.failure import Failure
 
 from mcp_oauth2_proxy.config.model import Auth
 from mcp_oauth2_proxy.facade.errors import OAuthError, Reason, unavailable
+from mcp_oauth2_proxy.facade.families import Families
 from mcp_oauth2_proxy.facade.grants import RefreshGrant, Tokens, invalid_grant, token_response
 from mcp_oauth2_proxy.facade.names import harmless
-from mcp_oauth2_proxy.facade.sealing import Purpose, Sealer
-from mcp_oauth2_proxy.facade.vault import Vault, key_of
+from mcp_oauth2_proxy.facade.sealing import Sealer
+from mcp_oauth2_proxy.facade.spent import GRACE, USED_TTL, SpentToken
+from mcp_oauth2_proxy.facade.vault import Vault
 from mcp_oauth2_proxy.keycloak.interfaces import IRealm, KeycloakRefused, KeycloakUnavailable
 
-#: Seconds for which a retry hears the same answer.
-GRACE = 30.0
-#: Seconds after which a claim whose process died is free again; above any token request's timeout.
-CLAIM_TTL = 60.0
-#: Bounds, in seconds, of how long a used refresh token is known as used. Afterwards Keycloak's own rule
-#: for it holds: with rotation it refuses, without rotation the realm allows reuse anyway.
-USED_TTL = (300.0, 86400.0)
-#: Seconds between two looks at another process's claim, and how many looks there are (12 s in all:
-#: clients give a refresh 30 s).
+#: Seconds between two looks at what another process is doing, and how long one looks in all: longer than
+#: Keycloak may take (10 s), and short enough for a call of our own before clients give up (30 s).
 POLL = 0.1
-MAX_POLLS = 120
-
-_CLAIMED = b"claimed"
-_USED = b"used"
+PATIENCE = 12.0
+#: Seconds between two attempts to write down an answer while the store is down.
+REMEMBER_AGAIN = 1.0
 
 
 class RefreshBroker:
@@ -53,7 +62,10 @@ class RefreshBroker:
         self._vault = vault
         self._sealer = sealer
         self._clock = clock
+        self.families = Families(vault, realm)
         self._waiting: dict[str, list[Deferred[dict[str, Any]]]] = {}
+        #: Answers that the store has not taken yet: as many as refreshes were under way when it went down.
+        self._unsaved: dict[str, dict[str, Any]] = {}
 
     async def refresh(self, token: str, grant: RefreshGrant) -> dict[str, Any]:
         """Return the token response for ``token``, which ``grant`` was opened from and checked against.
@@ -64,30 +76,22 @@ class RefreshBroker:
         answer = await self._shared(token, grant)
         response: dict[str, Any] = dict(answer["response"])
         if answer["expires_at"] is not None:
-            response["expires_in"] = max(1, int(answer["expires_at"] - self._clock.seconds()))
+            left = max(1, int(answer["expires_at"] - self._clock.seconds()))
+            # A replica whose clock is behind would make it more than it ever was.
+            response["expires_in"] = min(left, response["expires_in"])
         return response
 
-    async def revoke(self, grant: RefreshGrant) -> None:
-        """End the family of ``grant``, at Keycloak and here; raises :exc:`OAuthError`.
-
-        Keycloak goes first: where it does not answer nothing has changed, and the client tries again.
-        """
-        try:
-            await self._realm.revoke(grant.refresh_token)
-        except KeycloakUnavailable as down:
-            raise unavailable(
-                "the identity provider does not answer", Reason.KEYCLOAK_DOWN, str(down)
-            ) from None
-        await self._vault.mark(key_of("revoked", grant.family), _USED, USED_TTL[1])
-
     def _shared(self, token: str, grant: RefreshGrant) -> Deferred[dict[str, Any]]:
+        unsaved = self._unsaved.get(token)
+        if unsaved is not None:
+            return succeed(unsaved)
         waiting: Deferred[dict[str, Any]] = Deferred()
         others = self._waiting.get(token)
         if others is not None:
             others.append(waiting)
             return waiting
         self._waiting[token] = [waiting]
-        Deferred.fromCoroutine(self._claimed(token, grant)).addBoth(self._spread, token)
+        Deferred.fromCoroutine(self._answer(token, grant)).addBoth(self._spread, token)
         return waiting
 
     def _spread(self, result: dict[str, Any] | Failure, token: str) -> None:
@@ -95,39 +99,50 @@ class RefreshBroker:
             if not waiting.called:
                 waiting.callback(result)  # a Failure starts the errback chain
 
-    async def _claimed(self, token: str, grant: RefreshGrant) -> dict[str, Any]:
-        """Return the answer: our own when we hold the claim, another process's when it does."""
-        if await self._vault.marked(key_of("revoked", grant.family)) is not None:
-            raise invalid_grant("the token was revoked", Reason.REFRESH_ENDED)
-        claim, kept = key_of("refresh", token), key_of("refresh-answer", token)
-        for _ in range(MAX_POLLS):
-            if await self._vault.claim(claim, _CLAIMED, CLAIM_TTL):
-                return await self._call(claim, kept, grant)
-            # The mark first: it says "used" only once the answer is there.
-            mark = await self._vault.marked(claim)
-            answer = await self._vault.look(kept, Purpose.ANSWER, GRACE)
+    async def _answer(self, token: str, grant: RefreshGrant) -> dict[str, Any]:
+        """Return the answer: our own when we hold the lease, another process's when it does."""
+        await self.families.check(grant)
+        spent = SpentToken(self._vault, self._clock, token)
+        give_up = self._clock.seconds() + PATIENCE
+        while not await spent.lease.take():
+            answer = await self._earlier_answer(spent, grant)
             if answer is not None:
                 return answer
-            if mark == _USED:
-                raise invalid_grant("the refresh token was used before", Reason.REFRESH_REUSED)
-            if mark is not None:
-                await deferLater(self._clock, POLL)
-        raise unavailable("the refresh is still under way", Reason.KEYCLOAK_DOWN, "another process holds it")
+            if self._clock.seconds() >= give_up:
+                raise unavailable(
+                    "the refresh is still under way", Reason.KEYCLOAK_DOWN, "another process holds it"
+                )
+            await deferLater(self._clock, POLL)
+        try:
+            # Whoever had the lease before us may have finished.
+            answer = await self._earlier_answer(spent, grant)
+            if answer is not None:
+                spent.lease.lapse()
+                return answer
+            return await self._call(token, spent, grant)
+        except Exception:
+            await spent.lease.release()
+            raise
 
-    async def _call(self, claim: str, kept: str, grant: RefreshGrant) -> dict[str, Any]:
+    async def _earlier_answer(self, spent: SpentToken, grant: RefreshGrant) -> dict[str, Any] | None:
+        """Return the answer that the token has got, or ``None``; raise ``invalid_grant`` after the grace."""
+        # The mark first: it says "used" only once the answer is there.
+        is_used = await spent.is_used()
+        answer = await spent.answer()
+        if answer is None and is_used:
+            await self.families.end_stolen(grant)
+            raise invalid_grant("the refresh token was used before", Reason.REFRESH_REUSED)
+        return answer
+
+    async def _call(self, token: str, spent: SpentToken, grant: RefreshGrant) -> dict[str, Any]:
         try:
             response = await self._realm.refresh(grant.refresh_token)
         except KeycloakRefused as refused:
-            await self._release(claim)
             raise _refusal(refused) from None
         except KeycloakUnavailable as down:
-            await self._release(claim)
             raise unavailable(
                 "the identity provider does not answer", Reason.KEYCLOAK_DOWN, str(down)
             ) from None
-        except Exception:
-            await self._release(claim)
-            raise
         now = self._clock.seconds()
         tokens = Tokens.received(response, now)
         # RFC 6749 section 6: without a new refresh token the old one stays in force.
@@ -143,31 +158,41 @@ class RefreshBroker:
             ),
             "expires_at": tokens.expires_at,
         }
-        await self._remember(claim, kept, answer, response.refresh_expires_in)
+        if await self._is_remembered(spent, answer, now, tokens.refresh_expires_in):
+            spent.lease.lapse()
+        else:
+            # The tokens exist and the old one is spent: keeping them back would end the session.
+            self._unsaved[token] = answer
+            Deferred.fromCoroutine(self._remember_later(token, spent, now, tokens.refresh_expires_in))
         return answer
 
-    async def _remember(self, claim: str, kept: str, answer: dict[str, Any], lifetime: int | None) -> None:
-        least, most = USED_TTL
+    async def _is_remembered(
+        self, spent: SpentToken, answer: dict[str, Any], since: float, lifetime: int | None
+    ) -> bool:
         try:
-            await self._vault.put(kept, Purpose.ANSWER, answer, GRACE)
-            await self._vault.mark(claim, _USED, min(max(lifetime or most, least), most))
+            await spent.remember(answer, age=self._clock.seconds() - since, lifetime=lifetime)
         except OAuthError as error:
-            # The tokens exist and the old one is spent: keeping them back would end the session.
             self._log.error(
                 "refresh answered but not remembered: {reason} {detail}",
                 reason=error.reason.value,
                 detail=error.detail,
             )
+            return False
+        return True
 
-    async def _release(self, claim: str) -> None:
-        try:
-            await self._vault.release(claim)
-        except OAuthError as error:
-            self._log.warn(
-                "refresh claim not released: {reason} {detail}",
-                reason=error.reason.value,
-                detail=error.detail,
-            )
+    async def _remember_later(
+        self, token: str, spent: SpentToken, since: float, lifetime: int | None
+    ) -> None:
+        """Try until the store takes it: retries that come here are answered meanwhile, for the grace."""
+        answer = self._unsaved[token]
+        while (age := self._clock.seconds() - since) < USED_TTL[0]:
+            if age >= GRACE:
+                self._unsaved.pop(token, None)
+            await deferLater(self._clock, REMEMBER_AGAIN)
+            if await self._is_remembered(spent, answer, since, lifetime):
+                break
+        self._unsaved.pop(token, None)
+        spent.lease.lapse()
 
 
 def _refusal(refused: KeycloakRefused) -> OAuthError:

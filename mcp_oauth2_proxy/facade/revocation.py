@@ -37,5 +37,5 @@ async def revoke(facade: Facade, form: Parameters, authorization: Sequence[bytes
         return client.digest
     if grant.client != client.digest:
         raise invalid_grant("the refresh token was issued to another client", Reason.REFRESH_UNKNOWN)
-    await facade.refresher.revoke(grant)
+    await facade.refresher.families.revoke(grant)
     return client.digest

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from mcp_oauth2_proxy.facade.refresh import CLAIM_TTL, GRACE
+from mcp_oauth2_proxy.facade.lease import LEASE
+from mcp_oauth2_proxy.facade.refresh import PATIENCE, POLL, REMEMBER_AGAIN
+from mcp_oauth2_proxy.facade.spent import GRACE
 from mcp_oauth2_proxy.keycloak.interfaces import KeycloakRefused, KeycloakUnavailable
-from tests.facade.world import BASE, Response, World
+from tests.facade.world import BASE, START, FragileStore, Response, World
 
 
-class Refreshing(SynchronousTestCase):
+class RefreshCase(SynchronousTestCase):
     """One client with one refresh token, on a realm that ends the session at a second use."""
 
     def setUp(self) -> None:
@@ -33,6 +36,10 @@ class Refreshing(SynchronousTestCase):
     def assert_refused(self, response: Response, code: int, error: str) -> None:
         self.assertEqual((response.code, response.json["error"]), (code, error))
         self.assertEqual(response.header("Cache-Control"), "no-store")
+
+
+class Refreshing(RefreshCase):
+    """One process."""
 
     def test_a_chain_of_refreshes(self) -> None:
         """Each answer has a new access token and the next refresh token."""
@@ -66,7 +73,6 @@ class Refreshing(SynchronousTestCase):
         self.world.clock.advance(2)
         self.assert_refused(self.world.refresh(self.client, self.token), 400, "invalid_grant")
         self.assertEqual(len(self.world.realm.refreshes), 1)
-        self.assertEqual(self.world.refresh(self.client, first["refresh_token"]).code, 200)
 
     def test_a_caller_that_leaves_does_not_stop_the_call(self) -> None:
         """The connection dies while Keycloak works; the retry gets the answer of that very call."""
@@ -80,35 +86,6 @@ class Refreshing(SynchronousTestCase):
         self.world.realm.held = None
         self.assertEqual(self.world.refresh(self.client, self.token).code, 200)
         self.assertEqual(len(self.world.realm.refreshes), 1)
-
-    def test_two_processes_share_one_call(self) -> None:
-        """A replica that sees another's claim waits for its answer."""
-        other = World(clock=self.world.clock, realm=self.world.realm, shared_store=self.world.store)
-        self.world.realm.held = Deferred()
-        first, second = self.start(), self.start(other)
-        self.world.clock.advance(0.2)
-        other.settle()
-        self.assertEqual((first, second), ([], []))
-        self.world.realm.held.callback(None)
-        self.world.settle()
-        self.world.clock.advance(0.2)
-        other.settle()
-        self.assertEqual(first[0].json["refresh_token"], second[0].json["refresh_token"])
-        self.assertEqual(len(self.world.realm.refreshes), 1)
-
-    def test_a_claim_that_never_ends_is_a_503(self) -> None:
-        """A replica that died in the middle holds the token for a minute, then it is free again."""
-        other = World(clock=self.world.clock, realm=self.world.realm, shared_store=self.world.store)
-        self.world.realm.held = Deferred()
-        self.start()
-        waiting = self.start(other)
-        for _ in range(130):
-            self.world.clock.advance(0.1)
-            other.settle()
-        self.assert_refused(waiting[0], 503, "temporarily_unavailable")
-        self.world.realm.held = None
-        self.world.clock.advance(CLAIM_TTL)
-        self.assertEqual(other.refresh(self.client, self.token).code, 200)
 
     def test_other_clients_cannot_use_it(self) -> None:
         """It is invalid_grant for them, and still good for its owner."""
@@ -155,18 +132,228 @@ class Refreshing(SynchronousTestCase):
         self.world.store.down = False
         self.assertEqual(self.world.refresh(self.client, self.token).code, 200)
 
-    def test_the_store_dies_in_the_middle(self) -> None:
-        """Keycloak has answered and the old token is spent: the client gets the new one all the same."""
-        self.world.realm.held = Deferred()
-        answers = self.start()
-        self.world.store.down = True
-        self.world.realm.held.callback(None)
-        self.world.settle()
-        self.assertEqual(answers[0].code, 200)
-
     def test_resource_and_scope(self) -> None:
         """Clients repeat resource and scope when they refresh; a foreign resource is invalid_target."""
         foreign = self.world.refresh(self.client, self.token, resource="https://evil.example")
         self.assert_refused(foreign, 400, "invalid_target")
         fine = self.world.refresh(self.client, self.token, resource=f"{BASE}/", scope="openid")
         self.assertEqual(fine.code, 200)
+
+
+class Replicas(RefreshCase):
+    """Several processes with one store; each has its own way to it, which can be cut."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.other = self.replica()
+
+    def replica(self, clock: Clock | None = None) -> World:
+        """Return one more replica, by its own ``clock``."""
+        clock = clock or self.world.clock
+        store = FragileStore(clock, self.world.store.inner)
+        return World(clock=clock, realm=self.world.realm, shared_store=store)
+
+    def hold(self) -> Deferred[None]:
+        """Keep Keycloak from answering until the returned Deferred is fired."""
+        self.world.realm.held = Deferred()
+        return self.world.realm.held
+
+    def let_go(self, held: Deferred[None]) -> None:
+        """Let Keycloak answer, this time and from now on."""
+        self.world.realm.held = None
+        held.callback(None)
+        self.world.settle()
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass for everybody."""
+        for _ in range(round(seconds / POLL)):
+            self.world.clock.advance(POLL)
+            self.world.settle()
+            self.other.settle()
+
+    def die(self) -> None:
+        """The first replica is gone: nobody hears of it any more."""
+        self.world.store.down = True
+
+    def test_they_share_one_call(self) -> None:
+        """Ten callers at each of two replicas hear one answer, from one call to Keycloak."""
+        held = self.hold()
+        attempts = [self.start(world) for world in (self.world, self.other) for _ in range(10)]
+        self.wait(0.2)
+        self.assertEqual(attempts, [[]] * 20)
+        self.let_go(held)
+        self.wait(0.2)
+        self.assertEqual(len({answers[0].json["refresh_token"] for answers in attempts}), 1)
+        self.assertEqual(len(self.world.realm.refreshes), 1)
+
+    def test_a_slow_call_stays_one_call(self) -> None:
+        """Keycloak takes longer than a lease lasts: the holder lives, so nobody else calls."""
+        held = self.hold()
+        first, second = self.start(), self.start(self.other)
+        self.wait(2 * LEASE)
+        self.assertEqual((first, second), ([], []))
+        self.let_go(held)
+        self.wait(0.2)
+        self.assertEqual(first[0].json["refresh_token"], second[0].json["refresh_token"])
+        self.assertEqual(len(self.world.realm.refreshes), 1)
+
+    def test_a_call_that_never_ends_is_a_503(self) -> None:
+        """Who waits for another replica is told to come again before its client gives up."""
+        self.hold()
+        self.start()
+        waiting = self.start(self.other)
+        self.wait(PATIENCE + 0.2)
+        self.assert_refused(waiting[0], 503, "temporarily_unavailable")
+        self.assertEqual(waiting[0].header("Retry-After"), "5")
+        self.assertEqual(len(self.world.realm.refreshes), 1)
+
+    def test_a_failed_call_leaves_the_token_to_others(self) -> None:
+        """Keycloak is away for one replica: the next attempt, wherever, is not made to wait."""
+        self.world.realm.failure = KeycloakUnavailable("timeout")
+        self.assert_refused(self.world.refresh(self.client, self.token), 503, "temporarily_unavailable")
+        self.world.realm.failure = None
+        self.assertEqual(self.other.refresh(self.client, self.token).code, 200)
+
+    def test_death_before_keycloak_did_anything(self) -> None:
+        """The retry at another replica succeeds as soon as the dead one's lease has run out."""
+        self.hold()
+        self.start()
+        self.die()
+        retry = self.start(self.other)
+        self.wait(LEASE / 2)
+        self.assertEqual(retry, [])
+        self.world.realm.held = None
+        self.wait(LEASE / 2 + 0.2)
+        self.assertEqual(retry[0].code, 200)
+
+    def test_death_after_keycloak_answered(self) -> None:
+        """Without rotation the old token still works; with it the session is over, as the client hears."""
+        for rotates, expected in ((False, 200), (True, 400)):
+            self.setUp()
+            self.world.realm.rotates = rotates
+            held = self.hold()
+            self.start()
+            self.die()
+            self.let_go(held)
+            self.assertEqual(len(self.world.realm.refreshes), 1)
+            retry = self.start(self.other)
+            self.wait(LEASE + 0.2)
+            self.assertEqual(retry[0].code, expected)
+            self.assertEqual(len(self.world.realm.refreshes), 2)
+            self.assertEqual(retry[0].json.get("error"), "invalid_grant" if rotates else None)
+
+    def test_the_store_dies_in_the_middle(self) -> None:
+        """Keycloak has answered and the old token is spent: the client gets the new one all the same.
+
+        So does its retry at this process, though the store is still down; and when it is back every
+        replica knows the answer, and after the grace that the token is used.
+        """
+        held = self.hold()
+        answers = self.start()
+        self.world.store.down = True
+        self.let_go(held)
+        self.assertEqual(answers[0].code, 200)
+        self.assertEqual(self.world.refresh(self.client, self.token).body, answers[0].body)
+        self.wait(2 * REMEMBER_AGAIN)
+        self.world.store.down = False
+        self.wait(REMEMBER_AGAIN + 0.2)
+        retry = self.other.refresh(self.client, self.token)
+        self.assertEqual(retry.json["refresh_token"], answers[0].json["refresh_token"])
+        self.wait(GRACE)
+        for world in (self.world, self.other):
+            self.assert_refused(world.refresh(self.client, self.token), 400, "invalid_grant")
+        self.assertEqual(len(self.world.realm.refreshes), 1)
+
+    def test_the_store_comes_back_after_the_grace(self) -> None:
+        """The answer is nobody's any more, and the token is known as used."""
+        held = self.hold()
+        self.start()
+        self.world.store.down = True
+        self.let_go(held)
+        self.wait(GRACE + 1)
+        self.world.store.down = False
+        self.wait(REMEMBER_AGAIN + 0.2)
+        for world in (self.other, self.world):
+            self.assert_refused(world.refresh(self.client, self.token), 400, "invalid_grant")
+        self.assertEqual(len(self.world.realm.refreshes), 1)
+
+    def test_the_answer_is_kept_and_the_mark_is_not(self) -> None:
+        """The store fails between the two: retries hear the answer, and the mark follows."""
+        self.world.store.refuses = "refresh:"
+        first = self.world.refresh(self.client, self.token)
+        self.assertEqual(first.code, 200)
+        self.wait(LEASE + 1)
+        retry = self.other.refresh(self.client, self.token)
+        self.assertEqual(retry.json["refresh_token"], first.json["refresh_token"])
+        self.world.store.refuses = None
+        self.wait(GRACE)
+        self.assert_refused(self.other.refresh(self.client, self.token), 400, "invalid_grant")
+        self.assertEqual(len(self.world.realm.refreshes), 1)
+
+    def test_clocks_that_differ(self) -> None:
+        """A replica whose clock is off by 50 s hands out the same answer, and never a longer life."""
+        first = self.world.refresh(self.client, self.token).json
+        for ahead, expected in ((50, 250), (-50, 300)):
+            clock = Clock()
+            clock.advance(START + ahead)
+            retry = self.replica(clock).refresh(self.client, self.token).json
+            self.assertEqual(retry.pop("expires_in"), expected)
+            self.assertEqual(retry, {name: first[name] for name in retry})
+        self.assertEqual(len(self.world.realm.refreshes), 1)
+
+
+class Reuse(RefreshCase):
+    """A refresh token that comes again after the grace (RFC 9700 section 4.14.2)."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        # Such a realm would not notice by itself.
+        self.world.realm.rotates = False
+        self.successor = self.world.refresh(self.client, self.token).json["refresh_token"]
+        self.world.clock.advance(GRACE + 1)
+
+    def test_it_ends_the_family(self) -> None:
+        """Whoever has the successor, owner or thief, loses it; and Keycloak's session ends."""
+        self.assert_refused(self.world.refresh(self.client, self.token), 400, "invalid_grant")
+        self.assertEqual(self.world.realm.revoked, self.world.realm.refreshes)
+        self.assertEqual(len(self.world.realm.refreshes), 1)
+        for token in (self.successor, self.token):
+            self.assert_refused(self.world.refresh(self.client, token), 400, "invalid_grant")
+        self.assertEqual(len(self.world.realm.refreshes), 1, "Keycloak was not asked for more")
+
+    def test_the_successors_of_successors_too(self) -> None:
+        """However many refreshes ago the token was used."""
+        for _ in range(3):
+            self.successor = self.world.refresh(self.client, self.successor).json["refresh_token"]
+        self.assert_refused(self.world.refresh(self.client, self.token), 400, "invalid_grant")
+        self.assert_refused(self.world.refresh(self.client, self.successor), 400, "invalid_grant")
+
+    def test_other_logins_live_on(self) -> None:
+        """The same client's other login is another family."""
+        another = self.world.redeem(self.client, self.world.code_for(self.client)).json["refresh_token"]
+        self.assert_refused(self.world.refresh(self.client, self.token), 400, "invalid_grant")
+        self.assertEqual(self.world.refresh(self.client, another).code, 200)
+
+    def test_another_client_ends_nothing(self) -> None:
+        """A stranger who found the token is refused, and the owner's session does not suffer."""
+        self.assert_refused(self.world.refresh(self.world.register(), self.token), 400, "invalid_grant")
+        self.assertEqual(self.world.refresh(self.client, self.successor).code, 200)
+
+    def test_keycloak_is_down(self) -> None:
+        """The family ends here at once; Keycloak is told when one of its tokens comes again."""
+        self.world.realm.failure = KeycloakUnavailable("timeout")
+        for token in (self.token, self.successor):
+            self.assert_refused(self.world.refresh(self.client, token), 400, "invalid_grant")
+        self.assertEqual(self.world.realm.revoked, [])
+        self.world.realm.failure = None
+        for _ in range(2):
+            self.assert_refused(self.world.refresh(self.client, self.successor), 400, "invalid_grant")
+        self.assertEqual(len(self.world.realm.revoked), 1, "once is enough")
+
+    def test_the_store_is_down(self) -> None:
+        """What cannot be written down has not happened: 503, and the next attempt ends the family."""
+        self.world.store.refuses = "revoked:"
+        self.assert_refused(self.world.refresh(self.client, self.token), 503, "temporarily_unavailable")
+        self.world.store.refuses = None
+        self.assert_refused(self.world.refresh(self.client, self.token), 400, "invalid_grant")
+        self.assert_refused(self.world.refresh(self.client, self.successor), 400, "invalid_grant")

@@ -1,7 +1,8 @@
-"""The whole flow as a state machine: whatever comes in whatever order, three things never happen.
+"""The whole flow as a state machine: whatever comes in whatever order, some things never happen.
 
 No code or refresh token gives tokens twice to different answers, none gives them to another client, and
-nobody is sent to a place that the client has not registered.
+nobody is sent to a place that the client has not registered. And nothing works that follows from a refresh
+token that came again too late, or was revoked.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Grant:
     token: str
     family: int
     answers: list[str] = field(factory=list)
+    answered_at: float = 0.0
 
 
 #: How often the games got somewhere.
@@ -194,10 +196,17 @@ class Flow(RuleBasedStateMachine):
         client = thief if steal else grant.client
         answer = self.world.refresh(client, grant.token)
         if answer.code != 200:
+            own = client.client_id == grant.client.client_id
+            # For so long the stand-in's tokens are known as used.
+            late = grant.answers and 30 < self.now - grant.answered_at < 1800
+            if own and late and answer.json["error"] == "invalid_grant":
+                games["reuses"] += 1
+                self.revoked.add(grant.family)
             return multiple()
         assert client.client_id == grant.client.client_id, "a refresh token worked for another client"
         assert grant.family not in self.revoked, "a revoked token worked"
         games["refreshes"] += 1
+        grant.answered_at = grant.answered_at or self.now
         grant.answers.append(answer.json["refresh_token"])
         assert len(set(grant.answers)) == 1, "one refresh token has two successors"
         return self.granted(client, answer, grant.family)
@@ -250,5 +259,5 @@ class StateMachine(SynchronousTestCase):
         games.clear()
         case("runTest").runTest()
         # Games in which nobody gets anything would prove nothing.
-        for event in ("tokens", "refreshes", "revocations"):
+        for event in ("tokens", "refreshes", "reuses", "revocations"):
             self.assertGreater(games[event], 0, games)

@@ -29,6 +29,7 @@ from mcp_oauth2_proxy.facade.sealing import Sealer
 from mcp_oauth2_proxy.keycloak.interfaces import (
     IRealm,
     KeycloakRefused,
+    KeycloakUnavailable,
     ProviderMetadata,
     TokenResponse,
 )
@@ -68,7 +69,9 @@ class RealmStandIn:
         self.refreshes: list[str] = []
         self.revoked: list[str] = []
         self._logins: dict[str, dict[str, str]] = {}
-        self._valid: set[str] = set()
+        #: Good refresh tokens, each with the session it is of, and all that ever were.
+        self._valid: dict[str, int] = {}
+        self._known: dict[str, int] = {}
         self._serial = 0
 
     def unready(self) -> str | None:
@@ -116,27 +119,32 @@ class RealmStandIn:
 
     def revoke(self, refresh_token: str) -> Deferred[None]:
         if self.failure is not None:
-            return fail(self.failure)
+            return fail(KeycloakUnavailable(str(self.failure)))
         self.revoked.append(refresh_token)
-        # As Keycloak does it: the session's share of the client ends, and every token of it.
-        self._valid.clear()
+        self._end_session_of(refresh_token)
         return succeed(None)
+
+    def _end_session_of(self, refresh_token: str) -> None:
+        # As Keycloak does it: the session's share of the client ends, and every token of it.
+        ended = self._known.get(refresh_token)
+        self._valid = {token: session for token, session in self._valid.items() if session != ended}
 
     def _refreshed(self, refresh_token: str) -> TokenResponse:
         if self.failure is not None:
             raise self.failure
         if refresh_token not in self._valid:
             # As Keycloak does it: a second use ends the session.
-            self._valid.clear()
+            self._end_session_of(refresh_token)
             raise KeycloakRefused("invalid_grant", "Maximum allowed refresh token reuse exceeded")
+        session = self._valid[refresh_token]
         if self.rotates:
-            self._valid.remove(refresh_token)
-        return self._tokens(None, "openid profile email")
+            del self._valid[refresh_token]
+        return self._tokens(None, "openid profile email", session)
 
-    def _tokens(self, id_token: str | None, scope: str) -> TokenResponse:
+    def _tokens(self, id_token: str | None, scope: str, session: int | None = None) -> TokenResponse:
         self._serial += 1
         refresh_token = f"kc-refresh-{self._serial}"
-        self._valid.add(refresh_token)
+        self._valid[refresh_token] = self._known[refresh_token] = session or self._serial
         return TokenResponse(
             access_token=f"kc-access-{self._serial}",
             expires_in=300,
@@ -154,16 +162,20 @@ class RealmStandIn:
 
 @implementer(IStore)
 class FragileStore:
-    """A memory store that can be switched off."""
+    """A memory store that can be switched off, or refuse what it is asked about some keys.
 
-    def __init__(self, clock: Clock) -> None:
-        self.inner = MemoryStore(clock)
+    ``inner`` is what several of them share: each is then the way of one replica to one and the same store.
+    """
+
+    def __init__(self, clock: Clock, inner: MemoryStore | None = None) -> None:
+        self.inner = MemoryStore(clock) if inner is None else inner
         self.down = False
+        self.refuses: str | None = None
         self.keys: list[str] = []
 
     def _call(self, name: str, key: str, *rest: Any) -> Deferred[Any]:
         self.keys.append(key)
-        if self.down:
+        if self.down or (self.refuses is not None and key.startswith(self.refuses) and name == "put"):
             return fail(StoreUnavailable("switched off"))
         result: Deferred[Any] = getattr(self.inner, name)(key, *rest)
         return result
