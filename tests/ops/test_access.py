@@ -14,7 +14,8 @@ from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 
-from mcp_oauth2_proxy.ops.access import MAX_PATH, QUIET, AccessLog, shown_path
+from mcp_oauth2_proxy.ops.access import MAX_PATH, QUIET, AccessLog, request_text, shown_path
+from mcp_oauth2_proxy.ops.lines import text_line
 from mcp_oauth2_proxy.ops.logs import log_observer
 from mcp_oauth2_proxy.ops.peers import TrustedProxies
 
@@ -51,7 +52,7 @@ def line(request: FinishedRequest, trusted: TrustedProxies = NOBODY) -> dict[str
     """Return the JSON line of ``request``, which took a quarter of a second."""
     stream = StringIO()
     access = AccessLog(lambda: 100.25, trusted=trusted)
-    access._log = Logger("mcp_oauth2_proxy.ops.access", observer=log_observer("INFO", "json", stream))  # type: ignore[misc]
+    access._log = Logger("mcp_oauth2_proxy.ops.access", observer=log_observer("INFO", "json", stream))
     access(request)
     return json.loads(stream.getvalue()) if stream.getvalue() else None
 
@@ -130,9 +131,65 @@ class OneLine(SynchronousTestCase):
         Site.reactor.advance(101.0)
         stream = StringIO()
         access = AccessLog()
-        access._log = Logger("mcp_oauth2_proxy", observer=log_observer("INFO", "json", stream))  # type: ignore[misc]
+        access._log = Logger("mcp_oauth2_proxy", observer=log_observer("INFO", "json", stream))
         access(FinishedRequest(site=Site))
         self.assertEqual(json.loads(stream.getvalue())["duration_ms"], 1000.0)
+
+
+#: What a field may hold that needs quotes, a cut or a mask, and what does not.
+WORDS = st.text(max_size=8) | st.sampled_from(
+    [
+        "alice",
+        "/mcp",
+        "bearer",
+        "basic",
+        "a=b",
+        "code",
+        "token=abc",
+        "eyJhbGciOi.eyJzdWIi.c2ln",
+        "x" * 1100,
+        "",
+    ]
+)
+
+
+class AsText(SynchronousTestCase):
+    """The line for people, which is written on a shorter way than others."""
+
+    @given(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "subject": WORDS | st.none(),
+                "client": WORDS | st.none(),
+                "reason": st.just("token_expired"),
+                "upstream_time": st.floats(0, 1e6),
+            },
+        ),
+        WORDS.map(lambda word: b"/" + word.encode()),
+        st.sampled_from([0, 1]),
+    )
+    def test_the_short_way_and_the_long_one(
+        self, notes: dict[str, object], target: bytes, finished: int
+    ) -> None:
+        """The line is the same on both, whatever the request was."""
+        events: list[Any] = []
+        access = AccessLog(lambda: 100.25)
+        access._log = Logger("mcp_oauth2_proxy", observer=events.append)
+        access(FinishedRequest(notes=notes, uri=target, finished=finished))
+        self.assertEqual(text_line(events[0]), text_line({**events[0], "log_text": None}))
+
+    def test_what_is_usual_goes_the_short_way(self) -> None:
+        """A relayed request's line is written as it stands here."""
+        events: list[Any] = []
+        access = AccessLog(lambda: 100.25)
+        access._log = Logger("mcp_oauth2_proxy", observer=events.append)
+        access(FinishedRequest(notes={"subject": "alice", "client": "cli", "upstream_time": 0.2}))
+        self.assertEqual(
+            request_text(events[0]),
+            "request method=POST path=/mcp status=200 bytes=27 duration_ms=250.0 upstream_ms=200.0 "
+            "address=203.0.113.7 subject=alice client=cli request_id=0123456789abcdef",
+        )
 
 
 class Paths(SynchronousTestCase):
