@@ -29,9 +29,6 @@ MAX_DRAINED = 64 * 1024
 LINGER = 30.0
 #: Requests of one connection that wait behind the one being answered before no more are parsed.
 MAX_PIPELINED = 8
-#: Bytes that are parsed before the waiting requests are counted again: the smallest request has some
-#: thirty, so that no read of the socket becomes thousands of them.
-SLICE = 1024
 
 
 @implementer(IPushProducer)
@@ -46,7 +43,6 @@ class ServerChannel(Protocol):
         self._parser = RequestParser(self, site.limits)
         self._waiting: list[StreamingRequest] = []
         self._unparsed = b""
-        self._body_left = 0
         self._current: StreamingRequest | None = None
         self._body: RequestBody | None = None
         self._deadline = Deadline(site.reactor, self._too_slow)
@@ -186,14 +182,12 @@ class ServerChannel(Protocol):
     def head_arrived(self, arrived: ArrivedHead) -> None:
         """See :class:`Events`."""
         self._body = RequestBody(self._update_reading)
-        self._body_left = arrived.head.length or 0
         request = StreamingRequest(self, arrived, body=self._body, request_id=self.site.new_request_id())
         self.site.request_began(request)
         self._waiting.append(request)
 
     def body_received(self, data: bytes) -> None:
         """See :class:`Events`."""
-        self._body_left -= len(data)
         if self._body is not None:
             self._body.data_received(data)
 
@@ -208,13 +202,11 @@ class ServerChannel(Protocol):
 
     def _parse(self) -> None:
         """Parse what has come, until enough requests wait; the rest is parsed when they are fewer."""
-        parser, data = self._parser, memoryview(self._unparsed)
+        parser, data = self._parser, self._unparsed
         at = 0
         while at < len(data) and len(self._waiting) <= MAX_PIPELINED and not parser.ended:
-            end = at + max(SLICE, self._body_left)
-            parser.feed(data[at:end])
-            at = end
-        self._unparsed = bytes(data[at:]) if at < len(data) and not parser.ended else b""
+            at = parser.feed(data, at)
+        self._unparsed = b"" if parser.ended else data[at:]
         if parser.ended and not parser.in_request and self._body is not None:
             self._break_body("the request's framing is broken")
         if self._current is not None:

@@ -22,14 +22,17 @@ from mcp_oauth2_proxy.wire.errors import (
     UpstreamGone,
     WireError,
 )
-from mcp_oauth2_proxy.wire.head import Pairs
+from mcp_oauth2_proxy.wire.head import Ambiguous, Pairs, answer_framing
+from mcp_oauth2_proxy.wire.parser import FRAMING_PER_BYTE, MAX_FRAMING, empty_line
 from mcp_oauth2_proxy.wire.requests import Upload
 from mcp_oauth2_proxy.wire.response import WireResponse
 from mcp_oauth2_proxy.wire.sockets import arrivals, tune, unsent
 
-#: Bounds of an answer's head; an upstream that needs more is broken.
+#: Bounds of an answer's head, interim answers included; an upstream that needs more is broken.
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEAD_LINES = 200
+#: What every answer begins with. llhttp would also take RTSP, ICE, and empty lines before it.
+_START = b"HTTP/1."
 
 
 class ClientConnection(Protocol):
@@ -58,7 +61,11 @@ class ClientConnection(Protocol):
         self._arrivals: Callable[[], bool] | None = None
         self._pairs: Pairs = []
         self._phrase = b""
+        #: The head that is being parsed, as far as it has been, and the bytes of all heads so far.
+        self._head = b""
         self._head_size = 0
+        #: Bytes of framing that the body may still take.
+        self._framing = MAX_FRAMING
         self._in_head = True
         self._method = b""
         self._error: WireError | None = None
@@ -71,6 +78,8 @@ class ClientConnection(Protocol):
         self.reused = False
         #: Whether the answer says that another request may follow on this connection.
         self._persistent = False
+        #: Whether nothing may follow the answer that its head leaves open.
+        self._reusable = True
 
     def send(self, method: bytes, head: bytes, body: IBodyProducer | None) -> Deferred[WireResponse]:
         """Send one request; the Deferred fires with the answer's head and fails with a WireError.
@@ -97,6 +106,7 @@ class ClientConnection(Protocol):
         self._response = self._error = None
         self._method = method
         self._answered = self.heard = False
+        self._head_size, self._framing = 0, MAX_FRAMING
         self._expect_head()
         self._deadline.set(self._head_timeout)
         self._written = len(data)
@@ -140,17 +150,17 @@ class ClientConnection(Protocol):
             self._end(request)
             return
         self.heard = True
-        in_head = self._in_head
         try:
-            self._parser.feed_data(data)
+            self._parse(data)
         except httptools.HttpParserUpgrade:
             self._fail(MalformedResponse("the upstream switched protocols without being asked"))
             return
-        except httptools.HttpParserError as error:
-            self._fail(self._error or MalformedResponse(f"the upstream's answer is no HTTP/1: {error}"))
-            return
-        if in_head and self._in_head and not self._answered:
-            self._grow_unparsed(len(data))
+        except (httptools.HttpParserError, MalformedResponse) as error:
+            if self._error is not None or not self._answered:
+                self._fail(self._error or MalformedResponse(f"the upstream's answer is no HTTP/1: {error}"))
+                return
+            # The answer is whole; what follows it is not ours, and there will be no next one.
+            self._persistent = False
         if self._answered:
             self._finish()
         self._update_reading()
@@ -174,7 +184,41 @@ class ClientConnection(Protocol):
         )
         self.transport = self._arrivals = None
 
+    def _parse(self, data: bytes) -> None:
+        """Feed llhttp head by head: none is looked at before the one before it has been judged."""
+        start = 0
+        while self._in_head and start < len(data):
+            end = empty_line(self._head[-3:], data, start)
+            piece = data[start:end]
+            self._head = self._head + piece if self._head else piece
+            self._head_size += len(piece)
+            if self._head_size > MAX_HEAD_BYTES:
+                self._refuse("the upstream's response head is too large")
+            if not self._head.startswith(_START[: len(self._head)]):
+                self._refuse("the upstream's answer is no HTTP/1")
+            self._parser.feed_data(piece)
+            start = end
+        if start == len(data):
+            return
+        if self._answered:
+            self._refuse("the upstream sent more than its answer", fatal=False)
+        self._framing -= len(data) - start
+        self._parser.feed_data(memoryview(data)[start:] if start else data)
+        if self._framing < 0:
+            self._refuse("the upstream sends chunks of next to nothing, or trailers without end")
+
+    def _refuse(self, why: str, *, fatal: bool = True) -> None:
+        error = MalformedResponse(why)
+        if fatal:
+            self._error = error
+        raise error
+
     # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        """An answer begins, which must be the one that is waited for."""
+        if self._answered:
+            self._refuse("the upstream sent a second answer", fatal=False)
 
     def on_status(self, phrase: bytes) -> None:
         """A piece of the reason phrase."""
@@ -184,35 +228,33 @@ class ClientConnection(Protocol):
         """A header line, whole; trailers are dropped."""
         if not self._in_head:
             return
-        self._pairs.append((name, value))
-        self._head_size += len(name) + len(value) + 4
-        if self._head_size > MAX_HEAD_BYTES or len(self._pairs) > MAX_HEAD_LINES:
-            self._error = MalformedResponse("the upstream's response head is too large")
-            raise self._error
+        self._pairs.append((name, value.rstrip(b" \t")))
+        if len(self._pairs) > MAX_HEAD_LINES:
+            self._refuse("the upstream's response head has too many lines")
 
     def on_headers_complete(self) -> None:
         """The head is there: hand the answer to whoever waits for it."""
         code = self._parser.get_status_code()
-        if self._answered or not 100 <= code <= 999:
-            self._error = MalformedResponse(
-                "the upstream sent a second answer, or one without a valid status"
-            )
-            raise self._error
+        if not 100 <= code <= 999:
+            self._refuse("the upstream sent an answer without a valid status")
         self._interim = code < 200
         if self._interim:
             if code == 101:
-                self._error = MalformedResponse("the upstream switched protocols without being asked")
-                raise self._error
+                self._refuse("the upstream switched protocols without being asked")
             return
-        self._in_head = False
+        version = self._parser.get_http_version()
+        try:
+            length, self._reusable = answer_framing(self._method, code, version, self._pairs)
+        except Ambiguous as error:
+            self._refuse(str(error))
+        self._in_head, self._head = False, b""
         self._deadline.clear()
-        major, _, minor = self._parser.get_http_version().partition(".")
         self._response = WireResponse(
-            version=(b"HTTP", int(major), int(minor or 0)),
+            version=(b"HTTP", 1, int(version[2:])),
             code=code,
             phrase=self._phrase,
             pairs=self._pairs,
-            length=_declared_length(self._pairs, code, self._method),
+            length=length,
             changed=self._update_reading,
             abort=self.abort,
         )
@@ -222,9 +264,8 @@ class ClientConnection(Protocol):
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
-        if self._answered:
-            self._error = MalformedResponse("the upstream sent a body where there is none")
-        elif self._response is not None:
+        self._framing += (1 + FRAMING_PER_BYTE) * len(data)
+        if self._response is not None:
             self._response.data_received(data)
 
     def on_message_complete(self) -> None:
@@ -240,12 +281,7 @@ class ClientConnection(Protocol):
     # What follows from it.
 
     def _expect_head(self) -> None:
-        self._pairs, self._phrase, self._head_size, self._in_head = [], b"", 0, True
-
-    def _grow_unparsed(self, size: int) -> None:
-        self._head_size += size
-        if self._head_size > 2 * MAX_HEAD_BYTES:
-            self._fail(MalformedResponse("the upstream's response head is too large"))
+        self._pairs, self._phrase, self._head, self._in_head = [], b"", b"", True
 
     def _progressed(self) -> None:
         if self._waiting is not None:
@@ -286,7 +322,7 @@ class ClientConnection(Protocol):
         if response is None:
             self._fail(MalformedResponse("the upstream's answer has no head"))
             return
-        usable = self._error is None and self._upload is None and self._persistent
+        usable = self._error is None and self._upload is None and self._persistent and self._reusable
         if self._method == b"HEAD":
             self._parser = httptools.HttpResponseParser(self)
         self._hand_over()
@@ -356,13 +392,3 @@ class ClientConnection(Protocol):
     def body_failed(self, failure: Failure) -> None:
         """The body's source has failed: what was sent must not look whole."""
         self._fail(UpstreamGone(f"the request body ended early: {failure.getErrorMessage()}"))
-
-
-def _declared_length(pairs: Pairs, code: int, method: bytes) -> int | None:
-    """Return the body's length; ``None`` where only its end tells."""
-    if method == b"HEAD" or code in (204, 304):
-        return 0
-    for name, value in pairs:
-        if name.lower() == b"content-length" and value.isdigit():
-            return int(value)
-    return None

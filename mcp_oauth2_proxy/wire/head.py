@@ -1,4 +1,4 @@
-"""A request's head, judged before anything acts on it. Pure.
+"""The heads of requests and answers, judged before anything acts on them. Pure.
 
 llhttp, which is strict, has refused what is no HTTP/1 at all: bad tokens, bare CR or LF, folded
 lines, conflicting or repeated lengths. What is judged here is what it leaves to its caller.
@@ -6,6 +6,7 @@ lines, conflicting or repeated lengths. What is judged here is what it leaves to
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -17,6 +18,14 @@ Pairs = list[tuple[bytes, bytes]]
 
 #: Headers that decide where a request ends, whom it is for or who sends it: never more than one of each.
 _SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization", b"expect"})
+#: A host and a port (RFC 9110 section 7.2), in the characters that names and addresses really have.
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+#: Digits that a length may have: more is nobody's body, and would overflow somebody's counter.
+_MAX_DIGITS = 18
+
+
+class Ambiguous(ValueError):
+    """An answer's head leaves open where its body ends; the text says why."""
 
 
 @frozen
@@ -25,6 +34,9 @@ class Rejection:
 
     status: int
     description: str
+
+
+TARGET_TOO_LONG = Rejection(414, f"the request target is longer than {MAX_TARGET_BYTES} bytes")
 
 
 @frozen
@@ -45,7 +57,7 @@ def judge_head(method: bytes, target: bytes, version: str, pairs: Pairs) -> Head
     if version not in ("1.0", "1.1"):
         return Rejection(400 if version < "1.0" else 505, "this server speaks HTTP/1.1")
     if len(target) > MAX_TARGET_BYTES:
-        return Rejection(414, f"the request target is longer than {MAX_TARGET_BYTES} bytes")
+        return TARGET_TOO_LONG
     if method in (b"CONNECT", b"TRACE"):
         return Rejection(400, f"{method.decode('ascii')} is not offered here")
     first: dict[bytes, bytes] = {}
@@ -61,6 +73,8 @@ def judge_head(method: bytes, target: bytes, version: str, pairs: Pairs) -> Head
         return path
     if version == "1.1" and not host:
         return Rejection(400, "the Host header is missing")
+    if host is not None and not _HOST.fullmatch(host):
+        return Rejection(400, "the Host header is malformed")
     expectation = first.get(b"expect", b"").lower()
     if expectation not in (b"", b"100-continue"):
         return Rejection(417, "only 100-continue can be expected")
@@ -76,11 +90,11 @@ def _body_length(first: Mapping[bytes, bytes], version: str) -> int | Rejection 
     if encoding is not None:
         if version == "1.0" or b"content-length" in first:
             return Rejection(400, "the length of the body is ambiguous")
-        if encoding.strip().lower() != b"chunked":
+        if encoding.lower() != b"chunked":
             return Rejection(400, "only the chunked transfer coding is understood")
         return None
     declared = first.get(b"content-length", b"0")
-    if not declared.isdigit() or len(declared) > 18:
+    if not declared.isdigit() or len(declared) > _MAX_DIGITS:
         return Rejection(400, "the Content-Length header is malformed")
     return int(declared)
 
@@ -101,3 +115,30 @@ def _origin_form(method: bytes, target: bytes, host: bytes | None) -> bytes | Re
         return Rejection(400, "the request target and the Host header disagree")
     query = f"?{split.query}" if split.query else ""
     return f"{split.path or '/'}{query}".encode("ascii")
+
+
+def answer_framing(method: bytes, code: int, version: str, pairs: Pairs) -> tuple[int | None, bool]:
+    """Return how long an answer's body is, and whether another answer may follow it on its connection.
+
+    The length is ``None`` where only its end tells (RFC 9112 section 6.3). An answer that has no body but
+    announces one (to HEAD, 204, 304) is followed by none: an upstream that sent the body after all would
+    answer the next request with it.
+
+    :raises Ambiguous: two readings are possible, or a transfer coding that is not understood here.
+    """
+    lengths: list[bytes] = []
+    encodings: list[bytes] = []
+    for name, value in pairs:
+        size = len(name)
+        if size == 14 and name.lower() == b"content-length":
+            lengths.append(value)
+        elif size == 17 and name.lower() == b"transfer-encoding":
+            encodings.append(value.lower())
+    if encodings and (version != "1.1" or encodings != [b"chunked"] or lengths):
+        raise Ambiguous("the upstream's answer has a transfer coding that is not understood")
+    if lengths and (len(lengths) > 1 or not lengths[0].isdigit() or len(lengths[0]) > _MAX_DIGITS):
+        raise Ambiguous("the upstream's answer has no single valid Content-Length")
+    length = int(lengths[0]) if lengths else None
+    if method == b"HEAD" or code in (204, 304):
+        return 0, not encodings and not length
+    return length, True

@@ -2,17 +2,32 @@
 
 llhttp's callbacks only become :class:`Events`; whoever feeds it acts on them after it has returned, so
 that a resource that answers at once never runs inside the parser.
+
+Where a message ends is known to the byte: outside a body of known length llhttp never sees past an empty
+line. So a limit is met, and the start of a request looked at, in the same way however the network has cut
+the bytes.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any, Protocol
 
 import httptools
 from attrs import define, field, frozen
 
-from mcp_oauth2_proxy.wire.head import Head, Pairs, Rejection, judge_head
+from mcp_oauth2_proxy.wire.head import TARGET_TOO_LONG, Head, Pairs, Rejection, judge_head
 from mcp_oauth2_proxy.wire.limits import Limits
+
+#: Bytes that the chunked framing of one body may take beside :data:`FRAMING_PER_BYTE` for each byte of it:
+#: chunk extensions are ignored (RFC 9112 section 7.1.1), endless ones are not. As much as Go allows.
+MAX_FRAMING = 16 * 1024
+#: A body that trickles in chunks of one byte has five bytes of framing for each.
+FRAMING_PER_BYTE = 8
+#: What ends a head, and a chunked body.
+EMPTY_LINE = b"\r\n\r\n"
+#: A request line that is well-formed up to a version that nobody here speaks.
+_OTHER_VERSION = re.compile(rb"[A-Z-]+ [^ \r\n]+ HTTP/[2-9]\.[0-9]")
 
 
 class Events(Protocol):
@@ -52,8 +67,11 @@ class _Message:
 
     target: bytes = b""
     pairs: Pairs = field(factory=list)
-    size: int = 0
     has_head: bool = False
+    #: Bytes of the body that are still to come; ``None`` for a chunked one.
+    left: int | None = None
+    #: Bytes of framing that a chunked body may still take.
+    framing: int = MAX_FRAMING
 
 
 class RequestParser:
@@ -64,7 +82,10 @@ class RequestParser:
         self._limits = limits
         self._parser: Any = httptools.HttpRequestParser(self)
         self._message: _Message | None = None
-        self._unparsed = 0
+        #: The head that is being parsed, as far as it has been; and the empty line before it.
+        self._head = self._lead = b""
+        #: The last bytes of a chunked body, which an empty line may have begun with.
+        self._tail = b""
         #: Whether nothing more will be understood: broken, upgraded, or the last request has been parsed.
         self.ended = False
         #: Whether the request that has begun is the last one: its client wants the connection closed.
@@ -77,24 +98,64 @@ class RequestParser:
         """Whether a request has begun and is not whole yet."""
         return self._message is not None
 
-    def feed(self, data: bytes | memoryview) -> None:
-        """Parse what the client has sent."""
+    def feed(self, data: bytes, start: int = 0) -> int:
+        """Parse what the client has sent, from ``start`` to where a message may end; return where that is.
+
+        What follows there waits until the caller feeds it: it is not looked at before.
+        """
         message = self._message
-        in_head = message is not None and not message.has_head
+        if message is None or not message.has_head:
+            return self._feed_head(data, start)
+        if message.left is None:
+            return self._feed_chunks(message, data, start)
+        end = min(len(data), start + message.left)
+        if end == start:
+            self._break_off(_MALFORMED)  # llhttp waits for more of a body than there is: it is not believed
+            return len(data)
+        message.left -= end - start
+        self._run(data if end - start == len(data) else memoryview(data)[start:end])
+        return end
+
+    def _feed_head(self, data: bytes, start: int) -> int:
+        if not self._head and (data[start] in b"\r\n" or self._lead == b"\r"):
+            # One empty line may precede a request (RFC 9112 section 2.2): old clients send one too many.
+            self._lead += data[start : start + 1]
+            if self._lead not in (b"\r", b"\r\n"):
+                self._break_off(_MALFORMED)
+            return start + 1
+        known, limit = len(self._head), self._limits.max_header_bytes
+        end = empty_line(self._head[-3:], data, start)
+        too_large = known + end - start > limit
+        if too_large:
+            end = start + limit - known
+        piece = data[start:end]
+        self._head = self._head + piece if known else piece
+        self._run(piece)
+        if too_large and not self.ended:
+            self._break_off(_TOO_LARGE if b"\r\n" in self._head else TARGET_TOO_LONG)
+        return end
+
+    def _feed_chunks(self, message: _Message, data: bytes, start: int) -> int:
+        end = empty_line(self._tail, data, start)
+        piece = data[start:end]
+        self._tail = (self._tail + piece[-3:])[-3:]
+        message.framing -= len(piece)
+        self._run(piece)
+        if message.framing < 0 and message is self._message:
+            self._break_off(_MALFORMED)
+        return end
+
+    def _run(self, piece: bytes | memoryview) -> None:
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
             # An upgrade is never taken up: the request is answered as if it had not asked (RFC 9110
             # section 7.8), and what follows in the other protocol is dropped.
             self.ended = True
+        except (httptools.HttpParserInvalidMethodError, httptools.HttpParserInvalidURLError):
+            self._break_off(_MALFORMED)
         except (httptools.HttpParserError, _Refused):
-            self._break_off(Rejection(400, "the request is not well-formed HTTP/1.1"))
-        else:
-            if in_head and message is self._message and message is not None and not message.has_head:
-                # llhttp holds an unfinished line where its callbacks cannot see it.
-                self._unparsed += len(data)
-                if self._unparsed > self._limits.max_header_bytes:
-                    self._break_off(_TOO_LARGE)
+            self._break_off(_VERSION if _OTHER_VERSION.match(self._head) else _MALFORMED)
 
     def give_up(self, rejection: Rejection) -> None:
         """Parse no more: the rest of the request did not come."""
@@ -113,24 +174,19 @@ class RequestParser:
     def on_message_begin(self) -> None:
         """A request begins."""
         self._message = _Message()
-        self._unparsed = 0
         self._events.request_began()
 
     def on_url(self, url: bytes) -> None:
         """A piece of the request target."""
-        message = self._current()
-        message.target += url
-        self._grow(message, len(url))
+        self._current().target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header line, whole."""
+        """A header line, whole. Trailers are dropped: nobody here asks for them (RFC 9110 section 6.5.1)."""
         message = self._current()
         if message.has_head:
-            # A trailer: nobody here asks for them, and they must not look like headers.
-            self._grow(message, len(name) + len(value) + 4)
             return
-        message.pairs.append((name, value))
-        self._grow(message, len(name) + len(value) + 4)
+        # llhttp leaves the white space behind a value to its caller (RFC 9112 section 5.1).
+        message.pairs.append((name, value.rstrip(b" \t")))
         if len(message.pairs) > self._limits.max_header_lines:
             self._refuse(Rejection(431, "the request has too many header lines"))
 
@@ -138,21 +194,33 @@ class RequestParser:
         """The head is there: judge it."""
         message = self._current()
         method, version = self._parser.get_method(), self._parser.get_http_version()
-        head = judge_head(method, message.target, version, message.pairs)
+        # llhttp also takes RTSP and ICE, and more than one space; a line has one reading here.
+        line = b"%b %b HTTP/%b\r\n" % (method, message.target, version.encode("ascii"))
+        head = (
+            judge_head(method, message.target, version, message.pairs)
+            if self._head.startswith(line)
+            else _MALFORMED
+        )
         if isinstance(head, Rejection):
             self._refuse(head)
             return
+        self._head = b""
         message.has_head = True
+        message.left = head.length
         self.last = not self._parser.should_keep_alive()
         self._events.head_arrived(ArrivedHead(method, message.target, version, message.pairs, head))
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
+        self._current().framing += (1 + FRAMING_PER_BYTE) * len(data)
         self._events.body_received(data)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
+        if self._current().framing < 0:
+            self._refuse(_MALFORMED)
         self._message = None
+        self._head = self._lead = self._tail = b""
         self.ended = self.last
         self._events.request_ended()
 
@@ -161,15 +229,23 @@ class RequestParser:
             raise _Refused  # llhttp has called out of order: nothing it says can be trusted
         return self._message
 
-    def _grow(self, message: _Message, size: int) -> None:
-        message.size += size
-        if message.size > self._limits.max_header_bytes:
-            self._refuse(_TOO_LARGE)
-
     def _refuse(self, rejection: Rejection) -> None:
         if self.rejection is None:
             self.rejection = rejection
         raise _Refused
 
 
+def empty_line(before: bytes, data: bytes, start: int) -> int:
+    """Return where the first empty line in ``data`` from ``start`` ends, or where ``data`` does.
+
+    ``before`` are the up to three bytes that were parsed last: the empty line may have begun in them.
+    """
+    if before and (at := (before + data[start : start + 3]).find(EMPTY_LINE)) >= 0:
+        return start + at + len(EMPTY_LINE) - len(before)
+    at = data.find(EMPTY_LINE, start)
+    return len(data) if at < 0 else at + len(EMPTY_LINE)
+
+
+_MALFORMED = Rejection(400, "the request is not well-formed HTTP/1.1")
 _TOO_LARGE = Rejection(431, "the request head is too large")
+_VERSION = Rejection(505, "this server speaks HTTP/1.1")

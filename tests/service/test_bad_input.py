@@ -212,7 +212,6 @@ class BadInput(TestCase):
         for status, data in (
             (400, b"hello\r\n\r\n"),
             (400, b"GET /\r\n\r\n"),
-            (400, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
             (400, b"get / http/1.1\r\n\r\n"),
             (400, b"GET / HTTP/1.1\r\n\r\n"),
             (400, request("GET", "/mcp", "Host: again")),
@@ -228,10 +227,14 @@ class BadInput(TestCase):
             (431, request("GET", "/mcp", *["X: y"] * 201)),
         ):
             self.refused(data, status)
-        for data in (b"CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n", b"TRACE / HTTP/1.1\r\nHost: h\r\n\r\n"):
+        for status, data in (
+            (400, b"CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n"),
+            (400, b"TRACE / HTTP/1.1\r\nHost: h\r\n\r\n"),
+            (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        ):
             with connect(self.port) as client:
                 client.sendall(data)
-                self.assertEqual(read_answer(client)[0], 400)
+                self.assertEqual(read_answer(client)[0], status)
 
     def test_tokens(self) -> None:
         """Tokens that are none, or not for here: 401 with the way to a better one."""

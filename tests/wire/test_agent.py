@@ -154,18 +154,23 @@ class Answers(ConnectionCase):
         self.assertEqual(self.successResultOf(waiting).code, 200)
 
     def test_without_a_body(self) -> None:
-        """HEAD, 204 and 304 have none, whatever length they speak of; the connection is free at once."""
-        for method, head in (
-            (b"HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
-            (b"GET", b"HTTP/1.1 204 No Content\r\n\r\n"),
-            (b"GET", b"HTTP/1.1 304 Not Modified\r\nETag: x\r\n\r\n"),
+        """HEAD, 204 and 304 have none; the connection is free at once, but not where a body was announced."""
+        for method, head, free in (
+            (b"HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", True),
+            (b"HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", False),
+            (b"HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", False),
+            (b"GET", b"HTTP/1.1 204 No Content\r\n\r\n", True),
+            (b"GET", b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", False),
+            (b"GET", b"HTTP/1.1 304 Not Modified\r\nETag: x\r\n\r\n", True),
+            (b"GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", False),
         ):
             self.setUp()
             waiting = self.send(method)
             self.wire.receive(head)
             reader = self.body(self.successResultOf(waiting))
             self.assertIsInstance(reader.reason, ResponseDone, method + head)
-            self.assertEqual(self.free, [self.connection], method + head)
+            self.assertEqual(self.free, [self.connection] if free else [], method + head)
+            self.assertEqual(self.wire.over, not free, method + head)
 
 
 class Misbehaviour(ConnectionCase):
@@ -181,6 +186,14 @@ class Misbehaviour(ConnectionCase):
             b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
             b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 201 + b"\r\n",
             b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70_000 + b"\r\n\r\n",
+            b"\r\nHTTP/1.1 200 OK\r\n\r\n",
+            b"RTSP/1.0 200 OK\r\n\r\n",
+            b"HTTP/2.0 200 OK\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\n",
+            b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 19 + b"\r\n\r\n",
+            b"HTTP/1.1 100 Continue\r\n\r\n" * 3000,
         ):
             self.setUp()
             waiting = self.send()
@@ -198,11 +211,16 @@ class Misbehaviour(ConnectionCase):
         self.failureResultOf(waiting, MalformedResponse)
 
     def test_more_than_was_asked_for(self) -> None:
-        """A second answer, and bytes on an idle connection, end it: it is never used again."""
-        waiting = self.send()
-        self.wire.receive(OK + OK)
-        self.assertTrue(self.wire.over or not self.free)
-        waiting.addErrback(lambda _: None)
+        """The answer is passed on, what follows it never; the connection is not used again."""
+        chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+        for answer in (OK, chunked):
+            for more in (OK, b"HTTP/1.1 100 Continue\r\n\r\n", b"junk"):
+                self.setUp()
+                waiting = self.send()
+                self.wire.receive(answer + more)
+                reader = self.body(self.successResultOf(waiting))
+                self.assertEqual((reader.data, self.free, self.wire.over), (b"ok", [], True))
+                self.assertIsInstance(reader.reason, ResponseDone)
         self.setUp()
         waiting = self.send()
         self.wire.receive(OK)

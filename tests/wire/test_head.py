@@ -33,6 +33,8 @@ class Judged(SynchronousTestCase):
             self.judged(HOST, (b"Content-Length", b"3"), (b"Expect", b"100-Continue")), Head(b"/", 3, True)
         )
         self.assertEqual(self.judged(version="1.0"), Head(b"/", 0, False))
+        for host in (b"h:80", b"127.0.0.1:1", b"[::1]:443", b"under_score.example"):
+            self.assertEqual(self.judged((b"Host", host)), Head(b"/", 0, False))
         self.assertEqual(self.judged(HOST, method=b"OPTIONS", target=b"*"), Head(b"*", 0, False))
 
     def test_absolute_form(self) -> None:
@@ -46,6 +48,12 @@ class Judged(SynchronousTestCase):
         for status, verdict in (
             (400, self.judged()),
             (400, self.judged((b"Host", b""))),
+            (400, self.judged((b"Host", b"a b"))),
+            (400, self.judged((b"Host", b"a,b"))),
+            (400, self.judged((b"Host", b"u@h"))),
+            (400, self.judged((b"Host", b"h/x"))),
+            (400, self.judged((b"Host", b"h:80x"))),
+            (400, self.judged((b"Host", b"[::1"))),
             (400, self.judged(HOST, HOST)),
             (400, self.judged(HOST, length, length)),
             (400, self.judged(HOST, length, chunked)),

@@ -45,8 +45,9 @@ class Parsing(SynchronousTestCase):
         told = Told()
         parser = RequestParser(told, Limits(**limits))  # type: ignore[arg-type]
         for piece in pieces:
-            if not parser.ended:
-                parser.feed(piece)
+            at = 0
+            while at < len(piece) and not parser.ended:
+                at = parser.feed(piece, at)
         return parser, told
 
     def test_three_requests(self) -> None:
@@ -79,7 +80,7 @@ class Parsing(SynchronousTestCase):
         head = b"POST / HTTP/1.1\r\nHost: h\r\n"
         for status, data in (
             (400, b"hello\r\n\r\n"),
-            (400, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+            (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
             (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
             (400, b"GET / HTTP/1.1\r\nHost : h\r\n\r\n"),
             (400, b"GET / HTTP/1.1\r\nHost: h\r\n folded\r\n\r\n"),
@@ -97,6 +98,58 @@ class Parsing(SynchronousTestCase):
             self.assertIsNotNone(parser.rejection, data[:60])
             self.assertEqual(parser.rejection.status, status, data[:60])  # type: ignore[union-attr]
             self.assertNotIn("whole", [event for request in told.requests for event in request])
+
+    def test_one_reading_of_a_request_line(self) -> None:
+        """llhttp would take other protocols and more spaces; one empty line may stand before a request."""
+        rest = b"Host: h\r\n\r\n"
+        for line, status in (
+            (b"GET / HTTP/1.1\r\n", None),
+            (b"\r\nGET / HTTP/1.1\r\n", None),
+            (b"\r\n\r\nGET / HTTP/1.1\r\n", 400),
+            (b"\nGET / HTTP/1.1\r\n", 400),
+            (b"\rGET / HTTP/1.1\r\n", 400),
+            (b"GET  / HTTP/1.1\r\n", 400),
+            (b"GET /  HTTP/1.1\r\n", 400),
+            (b"GET / RTSP/1.1\r\n", 400),
+            (b"SOURCE / ICE/1.1\r\n", 400),
+            (b"GET / HTTP/3.0\r\n", 505),
+            (b"GET / HTTP/1.10\r\n", 400),
+            (b"GET / HTTP/0.9\r\n", 400),
+        ):
+            for data in (line + rest, THREE + line + rest):
+                for pieces in ([data], [data[at : at + 1] for at in range(len(data))]):
+                    found = self.parse(*pieces)[0].rejection
+                    self.assertEqual(None if found is None else found.status, status, data)
+
+    def test_the_size_of_a_head_is_exact(self) -> None:
+        """White space counts, what precedes and follows the head does not, however the bytes are cut."""
+        head = b"GET / HTTP/1.1\r\nHost:" + b" " * 50 + b"h\r\n\r\n"
+        for limit, status in ((len(head), None), (len(head) - 1, 431)):
+            for data in (head, head * 3, b"\r\n" + head):
+                for pieces in ([data], [data[at : at + 1] for at in range(len(data))]):
+                    found = self.parse(*pieces, max_header_bytes=limit)[0].rejection
+                    self.assertEqual(None if found is None else found.status, status, data)
+        found = self.parse(b"GET /" + b"a" * 70_000)[0].rejection
+        self.assertEqual(found.status, 414)  # type: ignore[union-attr]
+
+    def test_white_space_around_values(self) -> None:
+        """It does not belong to them."""
+        _, told = self.parse(b"GET / HTTP/1.1\r\nHost: \t h\t \r\nContent-Length: 0 \r\n\r\n")
+        self.assertEqual(told.requests[0][2], ((b"Host", b"h"), (b"Content-Length", b"0")))
+
+    def test_endless_framing(self) -> None:
+        """Chunk extensions are ignored, as long as they are not all there is."""
+        start = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+        for chunks, whole in (
+            (b"1\r\nx\r\n" * 10_000, True),
+            (b"1;a=%b\r\nx\r\n" % (b"b" * 9000), True),
+            (b"1;a=%b\r\nx\r\n" % (b"b" * 20_000), False),
+            (b"1;a=%b\r\nx\r\n" % (b"b" * 100) * 1000, False),
+        ):
+            data = start + chunks + b"0\r\n\r\n"
+            for pieces in ([data], [data[at : at + 100] for at in range(0, len(data), 100)]):
+                _, told = self.parse(*pieces)
+                self.assertEqual("whole" in told.requests[0], whole)
 
     def test_an_endless_line(self) -> None:
         """A header line that never ends is given up at the limit, however it trickles in."""
