@@ -9,23 +9,31 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
+import yaml
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import deferToThread
 from twisted.protocols.portforward import ProxyFactory
 
+from mcp_oauth2_proxy.config.load import load_config
+from mcp_oauth2_proxy.config.model import Config
 from mcp_oauth2_proxy.demo.client import mcp_client
 from mcp_oauth2_proxy.demo.exchange import Exchange
+from mcp_oauth2_proxy.facade.grants import RefreshGrant
+from mcp_oauth2_proxy.facade.sealing import Sealer
+from mcp_oauth2_proxy.facade.spent import GRACE
+from mcp_oauth2_proxy.service import ProxyService
 from tests.e2e.application import CALLBACK, Application, document
 from tests.keycloak_contract.harness import ContractCase, Pkce
 from tests.support.browser import Answer
 from tests.support.documents import DocumentHost
 from tests.support.keycloak import CREDENTIALS as C
-from tests.support.program import free_port
-from tests.support.proxy import Proxy
-from tests.support.reactor import global_reactor
+from tests.support.program import free_port, wait_until
+from tests.support.proxy import Proxy, answers
+from tests.support.reactor import LaterReactor, global_reactor
 from tests.support.upstream import sample_server
 
 #: Seconds within which the proxy has noticed that Keycloak is back.
@@ -41,9 +49,9 @@ class FlowCase(ContractCase):
         """Give the realm a new signing key."""
         raise NotImplementedError
 
-    async def proxy(self, *, wait: bool = True, port: int | None = None, **auth: Any) -> Proxy:
-        """Start the program; ``auth`` adds settings of that section, ``None`` takes one out."""
-        configuration = {
+    def configuration(self, **auth: Any) -> dict[str, Any]:
+        """Return a configuration; ``auth`` adds settings of that section, ``None`` takes one out."""
+        configuration: dict[str, Any] = {
             "upstream": {"url": sample_server()},
             "headers": {
                 "mutations": [
@@ -67,7 +75,11 @@ class FlowCase(ContractCase):
         configuration["auth"] = {
             name: value for name, value in configuration["auth"].items() if value is not None
         }
-        proxy = Proxy(configuration, port=port)
+        return configuration
+
+    async def proxy(self, *, wait: bool = True, port: int | None = None, **auth: Any) -> Proxy:
+        """Start the program with this :meth:`configuration`."""
+        proxy = Proxy(self.configuration(**auth), port=port)
         self.addCleanup(deferToThread, proxy.stop)
         if wait:
             # In a thread: the realm behind the proxy may be served by this very reactor.
@@ -243,6 +255,49 @@ class Flow(FlowCase):
         planted = [*application.secrets, C.client_secret, C.password, "made.up.token-that-is-secret"]
         self.assertGreater(len(planted), 8)
         self.assertEqual([value[:12] for value in planted if value in output], [])
+
+
+class Reuse(FlowCase):
+    """A refresh token that comes again, in a realm that rotates them; the service runs in this process."""
+
+    async def service(self, reactor: Any) -> Config:
+        """Start the service by the clock of ``reactor``."""
+        port = free_port()
+        configuration = self.configuration(baseUrl=f"http://127.0.0.1:{port}")
+        configuration["server"] = {"listenAddress": f"127.0.0.1:{port}", "shutdownGrace": "0s"}
+        path = Path(self.mktemp())
+        path.write_text(yaml.safe_dump(configuration), encoding="utf-8")
+        config = load_config(str(path), {}).config
+        service = ProxyService(config, reactor, on_fatal=self.fail)
+        service.startService()
+        self.addCleanup(service.stopService)
+        ready = f"http://127.0.0.1:{port}/readyz"
+        await deferToThread(wait_until, lambda: answers(ready), "the service is ready", 30)
+        return config
+
+    async def test_after_the_grace(self) -> None:
+        """Within half a minute it is a retry; later the login ends, here and at Keycloak."""
+        reactor = LaterReactor()
+        config = await self.service(reactor)
+        application = Application(global_reactor(), f"{config.auth.base_url}/mcp")
+        first = (await application.log_in())["refresh_token"]
+        second = document(await application.refresh(first))
+        reactor.pass_time(GRACE - 2)
+        self.assertEqual(document(await application.refresh(first))["refresh_token"], second["refresh_token"])
+        reactor.pass_time(4)
+        for token in (first, second["refresh_token"]):
+            refused = document(await application.refresh(token), 400)
+            self.assertEqual(refused["error"], "invalid_grant")
+        sealer = Sealer.from_config(config.auth, reactor.seconds)
+        held = RefreshGrant.open(second["refresh_token"], sealer).refresh_token
+        self.assert_error(await self.refresh(held), 400, "invalid_grant", "Session not active")
+        # Signing in again makes good for it.
+        document(await application.redeem(*await self.code(application)))
+
+    async def code(self, application: Application) -> tuple[str, Pkce]:
+        """Return a new code and its verifier."""
+        arrival, pkce = await application.authorize()
+        return arrival.parameters["code"], pkce
 
 
 class Documents(FlowCase):

@@ -37,3 +37,7 @@ class DoubleMcpClient(_OnTheDouble, flow.McpClient):
 
 class DoubleDocuments(_OnTheDouble, flow.Documents):
     """Clients with a metadata document, logged in through the double."""
+
+
+class DoubleReuse(_OnTheDouble, flow.Reuse):
+    """Refresh tokens that come again, at the double, which rotates them too."""

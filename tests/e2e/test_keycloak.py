@@ -35,3 +35,7 @@ class KeycloakMcpClient(_OnKeycloak, flow.McpClient):
 
 class KeycloakDocuments(_OnKeycloak, flow.Documents):
     """Clients with a metadata document, logged in at Keycloak."""
+
+
+class KeycloakReuse(_OnKeycloak, flow.Reuse):
+    """Refresh tokens that come again, at a real Keycloak, which rotates them."""

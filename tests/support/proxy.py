@@ -30,12 +30,20 @@ def get(url: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
+def answers(url: str, status: int | None = 200) -> bool:
+    """Return whether somebody answers at ``url`` with this status, or with any."""
+    with contextlib.suppress(OSError):
+        return get(url)[0] == status or status is None
+    return False
+
+
 class Proxy:
     """A running proxy. ``output`` is all it has said so far."""
 
     def __init__(self, configuration: dict[str, Any], *, port: int | None = None, **environment: str) -> None:
         self.port = port or free_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
+        self._ready = f"{self.base_url}/readyz"
         self._directory = tempfile.TemporaryDirectory()
         path = Path(self._directory.name) / "config.yaml"
         defaults: dict[str, Any] = {
@@ -67,20 +75,15 @@ class Proxy:
 
     def readiness(self) -> tuple[int, str]:
         """Ask ``/readyz``."""
-        return get(f"{self.base_url}/readyz")
+        return get(self._ready)
 
     def wait_until_alive(self) -> None:
         """Return once the program answers at all."""
-        wait_until(lambda: self._answers(0), "the proxy answers", _START_TIMEOUT, self.program)
+        wait_until(lambda: answers(self._ready, None), "the proxy answers", _START_TIMEOUT, self.program)
 
     def wait_until_ready(self, timeout: float = _START_TIMEOUT) -> None:
         """Return once ``/readyz`` is 200."""
-        wait_until(lambda: self._answers(200), "the proxy is ready", timeout, self.program)
-
-    def _answers(self, status: int) -> bool:
-        with contextlib.suppress(OSError):
-            return status in (0, self.readiness()[0])
-        return False
+        wait_until(lambda: answers(self._ready), "the proxy is ready", timeout, self.program)
 
     def stop(self) -> int:
         """Stop the program by SIGTERM and return its exit code."""
