@@ -55,11 +55,12 @@ class Arrival:
 class Browser:
     """One person's browser: a cookie jar that, as browsers do, treats loopback http like https."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, *, timeout: float = 30) -> None:
         policy = DefaultCookiePolicy(secure_protocols=("http", "https"))
         self.cookies = IndexableCookieJar(policy=policy)
         self._http = HTTPClient(Agent(reactor), cookiejar=self.cookies)
         self._reactor = reactor
+        self._timeout = timeout
 
     async def request(self, method: str, url: str, **options: Any) -> Answer:
         """Make one request, following nothing."""
@@ -70,7 +71,7 @@ class Browser:
             headers=headers,
             allow_redirects=False,
             reactor=self._reactor,
-            timeout=30,
+            timeout=self._timeout,
             **options,
         )
         found = {
@@ -94,7 +95,7 @@ class Browser:
         answer = await self.request("GET", url)
         while True:
             trail.append(answer)
-            target = self._onward(answer)
+            target = self.onward(answer)
             if target is not None and target.startswith(until):
                 return Arrival(target, dict(parse_qsl(urlsplit(target).query)), trail)
             if len(trail) > _MOST_STEPS:
@@ -111,7 +112,7 @@ class Browser:
                 answer = await self.submit(forms[0])
 
     @staticmethod
-    def _onward(answer: Answer) -> str | None:
+    def onward(answer: Answer) -> str | None:
         """Return where the answer sends the browser by itself."""
         location = answer.header("location")
         if 300 <= answer.status < 400 and location is not None:

@@ -71,15 +71,23 @@ class RealKeycloak:
         answer: dict[str, Any] = self._call("POST", path, {}, urllib.parse.urlencode(form).encode())
         return answer
 
-    def rotate_keys(self, realm: str = CREDENTIALS.realm) -> None:
-        """Give the realm a new signing key by the admin API; the one before stays published."""
+    def _as_admin(self) -> dict[str, str]:
+        """Return headers for the admin API."""
         admin = self.token(
             "master", grant_type="password", client_id="admin-cli", username=_ADMIN, password=_ADMIN
         )
-        headers = {
+        return {
             "Authorization": f"Bearer {admin['access_token']}",
             "Content-Type": "application/json",
         }
+
+    def change_realm(self, realm: str = CREDENTIALS.realm, **settings: Any) -> None:
+        """Change settings of the realm by the admin API."""
+        self._call("PUT", f"/admin/realms/{realm}", self._as_admin(), json.dumps(settings).encode())
+
+    def rotate_keys(self, realm: str = CREDENTIALS.realm) -> None:
+        """Give the realm a new signing key by the admin API; the one before stays published."""
+        headers = self._as_admin()
         kind = "org.keycloak.keys.KeyProvider"
         path = f"/admin/realms/{realm}"
         providers = self._call("GET", f"{path}/components?type={kind}", headers, None)

@@ -1,0 +1,1 @@
+"""The whole product under faults, judged from the outside. ``python -m tests.chaos --help``."""

@@ -1,0 +1,125 @@
+"""One run: clients that live, faults that come and go, and a judge who looks on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, gatherResults
+
+from tests.chaos.clients import PAUSE, STEPS, Client, begin
+from tests.chaos.faults import Breaker, Episode, schedule
+from tests.chaos.history import Calm, Moment, Recovery
+from tests.chaos.invariants import HEALING
+from tests.chaos.world import Plan, World
+
+CLIENTS = 6
+
+
+@frozen
+class Outcome:
+    """What came out: a text for each violation, and how often each step and each second use worked."""
+
+    violations: list[str]
+    counts: dict[str, int]
+    recoveries: list[float]
+
+    @property
+    def idle(self) -> list[str]:
+        """Return the steps that nobody ever succeeded in: a run that does nothing proves nothing."""
+        wanted = (*STEPS, "steal", "call with an old token")
+        twice = [f"{what} {how}" for what in ("state", "code", "refresh") for how in ("again", "at once")]
+        return [step for step in (*wanted, *twice) if not self.counts.get(step)]
+
+
+#: What happens to a world and its clients in a run: it yields the seconds of each recovery.
+Story = Callable[[World, list[Client]], AsyncIterator[float]]
+
+
+def faults(seed: str, seconds: float) -> Story:
+    """Return the story in which everything breaks, for about ``seconds``."""
+
+    async def story(world: World, clients: list[Client]) -> AsyncIterator[float]:
+        for episode in schedule(seed, seconds):
+            yield await _endure(world, clients, episode)
+
+    return story
+
+
+def rolling_restart(rounds: int) -> Story:
+    """Return the story in which each replica is stopped and started again in turn: nothing may fail."""
+
+    async def story(world: World, clients: list[Client]) -> AsyncIterator[float]:
+        for _ in range(rounds):
+            for replica in world.replicas:
+                world.note(f"replica {replica.name} gets SIGTERM")
+                await replica.stop()
+                await replica.start()
+                world.note(f"replica {replica.name} is ready again")
+            yield await _recovered(world, clients)
+        world.say(f"exit codes: {[replica.exits for replica in world.replicas]}")
+
+    return story
+
+
+async def run(
+    reactor: Any, seed: str, plan: Plan, story: Story, say: Callable[[str], None], *, pause: float = PAUSE
+) -> Outcome:
+    """Run a story to its end, or until a rule is broken; clients rest ``pause`` seconds at most."""
+    world = World(reactor, plan, say)
+    clients: list[Client] = []
+    lives: list[Deferred[None]] = []
+    recoveries: list[float] = []
+    try:
+        await world.start()
+        clients = [Client(world, f"client {number}", seed, pause) for number in range(CLIENTS)]
+        lives = begin(clients)
+        await _recovered(world, clients)
+        async for took in story(world, clients):
+            recoveries.append(took)
+            if world.referee.violations:
+                break
+        await world.sleep(1)  # what follows a violation belongs to its history
+    finally:
+        world.stopping = True
+        await gatherResults(lives)
+        await world.stop()
+    counts: dict[str, int] = {}
+    for client in clients:
+        for step, count in (*client.counts.items(), *client.member.repeats.items()):
+            counts[step] = counts.get(step, 0) + count
+    return Outcome([world.told(one) for one in world.referee.violations], counts, recoveries)
+
+
+async def _endure(world: World, clients: list[Client], episode: Episode) -> float:
+    """Live through an episode; return the seconds that it took until everything worked again."""
+    await world.sleep(episode.calm)
+    world.saw(Calm("chaos", False))
+    breaker = Breaker(world)
+    await gatherResults([Deferred.fromCoroutine(breaker.befall(fault)) for fault in episode.faults])
+    return await _recovered(world, clients)
+
+
+async def _recovered(world: World, clients: list[Client]) -> float:
+    """Have every client try everything; tell how long it took, and what did not work in time."""
+    began = world.pace.now()
+    for client in clients:
+        client.hurry = began
+    while (missing := _missing(clients, began)) and world.pace.now().pace - began.pace < HEALING:
+        await world.sleep(0.05)
+    for client in clients:
+        client.hurry = None
+    took = world.pace.now().pace - began.pace
+    world.saw(Recovery("chaos", round(took, 1), missing))
+    world.say(f"{time.time() - world.began.wall:7.1f} everything works again after {took:.1f} s")
+    if not missing:
+        world.saw(Calm("chaos", True))
+    return took
+
+
+def _missing(clients: list[Client], since: Moment) -> str:
+    """Return who could not do what since."""
+    lacking = {client.name: client.missing(since) for client in clients}
+    return ", ".join(f"{name}: {'+'.join(steps)}" for name, steps in lacking.items() if steps)
