@@ -83,7 +83,15 @@ def serve(context: click.Context, /, config: str | None, **flags: str | None) ->
     except ConfigError as error:
         _print_problems(error)
         sys.exit(EXIT_CONFIG)
-    from mcp_oauth2_proxy.service import run  # noqa: PLC0415 (a wrong configuration is told without Twisted)
+    # A wrong configuration is told without Twisted, and what serves is not imported by who supervises.
+    from mcp_oauth2_proxy.workers.cpus import worker_count  # noqa: PLC0415
+
+    workers = worker_count(loaded.config.server.workers)
+    if workers > 1:
+        from mcp_oauth2_proxy.workers.run import supervise  # noqa: PLC0415
+
+        sys.exit(supervise(loaded, workers))
+    from mcp_oauth2_proxy.service import run  # noqa: PLC0415
 
     sys.exit(run(loaded.config))
 

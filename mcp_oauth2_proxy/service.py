@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import gc
+import os
 import random
 import resource
-import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -28,58 +27,58 @@ from mcp_oauth2_proxy.gate.policy import Policy
 from mcp_oauth2_proxy.keycloak.agent import keycloak_http
 from mcp_oauth2_proxy.keycloak.realm import Realm
 from mcp_oauth2_proxy.ops.access import AccessLog
-from mcp_oauth2_proxy.ops.health import Healthz, Readyz
+from mcp_oauth2_proxy.ops.health import Healthz, Probe, Readyz
 from mcp_oauth2_proxy.ops.logs import configure_logging
 from mcp_oauth2_proxy.ops.peers import TrustedProxies, plain_address
+from mcp_oauth2_proxy.ops.signals import on_next_signal
+from mcp_oauth2_proxy.ops.systemd import ServiceManager
 from mcp_oauth2_proxy.relay.client import RelayClient
 from mcp_oauth2_proxy.relay.proxy import ProxyResource
 from mcp_oauth2_proxy.stores.open import open_store
 from mcp_oauth2_proxy.wire.agent import WireAgent
 from mcp_oauth2_proxy.wire.limits import Limits
+from mcp_oauth2_proxy.wire.listening import CannotListen, inherited_descriptors, name_of, open_sockets
 from mcp_oauth2_proxy.wire.site import WireSite
 from mcp_oauth2_proxy.wire.trust import TrustPolicy
 
 #: Seconds between two looks at whether the last connection has closed, while draining.
 DRAIN_POLL = 0.05
-#: Connections the kernel holds for us before they are accepted: a burst of clients is not turned away.
-BACKLOG = 1024
-
-
-def listen_on(address: str, *, has_ipv6: bool) -> tuple[str, int]:
-    """Return the interface and port that ``server.listenAddress`` means.
-
-    ``:8080`` is every interface: ``::``, which takes IPv4 too, where the machine has IPv6.
-    """
-    host, _, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    return host or ("::" if has_ipv6 else "0.0.0.0"), int(port)  # noqa: S104 (it is what ":8080" asks for)
-
-
-def machine_has_ipv6() -> bool:
-    """Return whether an IPv6 socket can be bound here: containers often come without."""
-    try:
-        with socket.socket(socket.AF_INET6) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
 
 
 class ProxyService(Service):
     """One proxy, from its listening socket to its upstream connections.
 
     ``on_fatal`` is called, once, with a readable line when the proxy cannot do its work at all: the
-    port is taken, or the realm is not the one that the configuration names.
+    port is taken, or the realm is not the one that the configuration names. ``descriptors`` are listening
+    sockets that the process was handed, in place of one on ``server.listenAddress``. ``others`` says what
+    stands in the way of those with whom this process makes a whole, and ``manager`` is who started it.
+    Without ``listens_at_once`` it takes connections when :meth:`listen` is called.
     """
 
     _log = Logger()
 
-    def __init__(self, config: Config, reactor: Any, *, on_fatal: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        reactor: Any,
+        *,
+        on_fatal: Callable[[str], None],
+        descriptors: Sequence[int] = (),
+        others: Probe = lambda: None,
+        manager: ServiceManager = ServiceManager(),  # noqa: B008 (this one tells nobody anything)
+        listens_at_once: bool = True,
+    ) -> None:
         self._config = config
         self._reactor = reactor
         self._on_fatal = on_fatal
+        self._descriptors = descriptors
+        self._manager = manager
+        self._listens_at_once = listens_at_once
+        self._hurried = False
+        #: Whether everything has come to its end.
+        self.drained = False
         self._draining = False
-        self._port: IListeningPort | None = None
+        self._ports: list[IListeningPort] = []
         auth, server, upstream = config.auth, config.server, config.upstream
         self._keycloak = keycloak_http(reactor, auth.ca_file)
         self._realm = Realm(
@@ -107,6 +106,7 @@ class ProxyService(Service):
             auth.cimd, reactor=reactor, lookup=Lookup(reactor), tls=TrustPolicy(auth.cimd.ca_file)
         )
         self._store = open_store(config.store, reactor)
+        self._probes = (self._unready, self._realm.unready, self._store.unready)
         facade = Facade(
             config,
             realm=self._realm,
@@ -120,7 +120,7 @@ class ProxyService(Service):
             facade=facade,
             relay=self._relay,
             healthz=Healthz(),
-            readyz=Readyz([self._unready, self._realm.unready, self._store.unready]),
+            readyz=Readyz([*self._probes, others]),
         )
         trusted = TrustedProxies(server.trusted_proxies)
         self.site = WireSite(
@@ -142,23 +142,42 @@ class ProxyService(Service):
     def startService(self) -> None:
         """Listen, and begin to look for the realm; neither waits for the other."""
         super().startService()
-        interface, port = listen_on(self._config.server.listen_address, has_ipv6=machine_has_ipv6())
-        try:
-            self._port = self._reactor.listenTCP(port, self.site, backlog=BACKLOG, interface=interface)
-        except CannotListenError as error:
-            address = self._config.server.listen_address
-            self._fatal(f"server.listenAddress: cannot listen on {address}: {error.socketError}")
+        if self._listens_at_once and not self.listen():
             return
-        host: Any = self._port.getHost()
-        self._log.info(
-            "listening on {interface} port {port}, for {base_url} in front of {upstream}",
-            interface=host.host,
-            port=host.port,
-            base_url=self._config.auth.base_url,
-            upstream=self._config.upstream.url,
-        )
         self._realm.startService()
         self._store.start()
+
+    def listen(self) -> bool:
+        """Take connections from now on; return ``False`` where ``on_fatal`` has heard that it cannot be."""
+        if self._ports or self._draining:
+            return True
+        try:
+            sockets = open_sockets(self._config.server.listen_address, self._descriptors)
+        except CannotListen as error:
+            self._fatal(str(error))
+            return False
+        for listening in sockets:
+            with listening:  # the port has a descriptor of its own
+                self._ports.append(
+                    self._reactor.adoptStreamPort(listening.fileno(), listening.family, self.site)
+                )
+                self._log.info(
+                    "listening on {address}, for {base_url} in front of {upstream}",
+                    address=name_of(listening),
+                    base_url=self._config.auth.base_url,
+                    upstream=self._config.upstream.url,
+                )
+        self._manager.ready(self._reactor, lambda: "\n".join(self.reasons()) or "ready")
+        return True
+
+    @property
+    def listens(self) -> bool:
+        """Whether new connections are taken."""
+        return bool(self._ports)
+
+    def reasons(self) -> list[str]:
+        """Return what stands in the way of this process's readiness, a line each."""
+        return [reason for probe in self._probes if (reason := probe()) is not None]
 
     def stopService(self) -> Deferred[None]:
         """Drain: take no more connections, let requests finish for ``server.shutdownGrace``, then cut.
@@ -167,13 +186,20 @@ class ProxyService(Service):
         so that their clients come back to another replica.
         """
         super().stopService()
+        on_next_signal(self._reactor, self.hurry)
         return ensureDeferred(self._drain())
+
+    def hurry(self) -> None:
+        """Cut what is under way: whoever stops a process twice does not want to wait."""
+        self._hurried = True
 
     async def _drain(self) -> None:
         self._draining = True
         grace = self._config.server.shutdown_grace
-        if self._port is not None:
-            await maybeDeferred(self._port.stopListening)
+        self._manager.stopping()
+        ports, self._ports = self._ports, []
+        for port in ports:
+            await maybeDeferred(port.stopListening)
         self._log.info(
             "stopping: {requests} requests have {grace} s to finish",
             requests=self.site.active_requests,
@@ -183,7 +209,7 @@ class ProxyService(Service):
         self._relay.end_idle_streams()
         deadline = self._reactor.seconds() + grace
         # Connections, not requests: an answer that is finished may still be on its way out.
-        while self.site.connections and self._reactor.seconds() < deadline:
+        while self.site.connections and self._reactor.seconds() < deadline and not self._hurried:
             await deferLater(self._reactor, DRAIN_POLL)
             self._relay.end_idle_streams()
         if self.site.active_requests:
@@ -195,6 +221,8 @@ class ProxyService(Service):
         self._agent.closeIdle()
         await self._keycloak.close()
         await self._store.close()
+        self._manager.stopped()
+        self.drained = True
         self._log.info("stopped")
 
     def _unready(self) -> str | None:
@@ -215,10 +243,17 @@ def allow_many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def run(config: Config) -> int:
+def run(
+    config: Config,
+    make: Callable[[Any, Callable[[str], None]], ProxyService] | None = None,
+    *,
+    worker: int | None = None,
+) -> int:
     """Run the proxy on uvloop until a signal ends it; return the process's exit code.
 
     0 after SIGTERM or SIGINT, 2 where the configuration turned out to be wrong once it met the world.
+    ``make(reactor, on_fatal)`` returns the service, by default one that is alone; ``worker`` is its number
+    where it is not.
     """
     # The reactor must be chosen before anything imports it, and only by the process that owns it.
     import uvloop  # noqa: PLC0415
@@ -228,7 +263,7 @@ def run(config: Config) -> int:
     asyncioreactor.install(loop)
     from twisted.internet import reactor  # noqa: PLC0415
 
-    configure_logging(config.log.level, config.log.format, sys.stdout, soon=loop.call_soon)
+    configure_logging(config.log.level, config.log.format, sys.stdout, soon=loop.call_soon, worker=worker)
     allow_many_connections()
     fatal: list[str] = []
 
@@ -236,7 +271,16 @@ def run(config: Config) -> int:
         fatal.append(message)
         reactor.callWhenRunning(reactor.stop)
 
-    service = ProxyService(config, reactor, on_fatal=stop)
+    def alone(reactor: Any, on_fatal: Callable[[str], None]) -> ProxyService:
+        return ProxyService(
+            config,
+            reactor,
+            on_fatal=on_fatal,
+            descriptors=inherited_descriptors(os.environ, os.getpid()),
+            manager=ServiceManager.from_environment(os.environ, os.getpid()),
+        )
+
+    service = (make or alone)(reactor, stop)
     reactor.callWhenRunning(service.startService)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     # What is there now stays: without looking at it again and again the collector takes half the time.

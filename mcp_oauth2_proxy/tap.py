@@ -6,25 +6,27 @@ import atexit
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import IO, Any, ClassVar
 
-from twisted.application.service import IServiceCollection
-from twisted.internet.interfaces import IReactorCore
+from twisted.application.service import IServiceCollection, Service
 from twisted.logger import ILogObserver
 from twisted.python import usage
-from twisted.python.logfile import LogFile
 
-from mcp_oauth2_proxy.config.load import load_config
-from mcp_oauth2_proxy.config.model import Config
+from mcp_oauth2_proxy.config.load import Loaded, load_config
 from mcp_oauth2_proxy.config.problems import ConfigError
 from mcp_oauth2_proxy.ops.logs import log_observer
+from mcp_oauth2_proxy.ops.systemd import ServiceManager
 from mcp_oauth2_proxy.service import ProxyService
+from mcp_oauth2_proxy.wire.listening import inherited_descriptors
+from mcp_oauth2_proxy.workers.cpus import worker_count
+from mcp_oauth2_proxy.workers.supervisor import Supervisor
 
 
 class Options(usage.Options):
     """The options after ``twistd mcp-oauth2-proxy``."""
 
-    configuration: Config
+    loaded: Loaded
 
     optParameters: ClassVar = [
         ["config", "c", None, "Config file path (default: config.yaml)."],
@@ -40,13 +42,13 @@ class Options(usage.Options):
             if self[option]
         }
         try:
-            self.configuration = load_config(self["config"], os.environ, overrides).config
+            self.loaded = load_config(self["config"], os.environ, overrides)
         except ConfigError as error:
             raise usage.UsageError("the configuration cannot be used\n" + str(error)) from None
 
 
-class TwistdProxyService(ProxyService):
-    """The service as twistd holds it: it brings its own log observer to twistd's application."""
+class _BringsLog(Service):
+    """A service as twistd holds it: it brings its own log observer to twistd's application."""
 
     log_observer: ILogObserver | None = None
 
@@ -57,6 +59,14 @@ class TwistdProxyService(ProxyService):
             parent.setComponent(ILogObserver, self.log_observer)  # type: ignore[attr-defined]
 
 
+class TwistdProxyService(_BringsLog, ProxyService):
+    """The service in twistd's own process."""
+
+
+class TwistdSupervisor(_BringsLog, Supervisor):
+    """The workers' supervisor in twistd's process; they run as those of ``serve`` do, on uvloop."""
+
+
 def _log_stream(twistd: Mapping[str, Any]) -> IO[str] | None:
     """Return where twistd was told to log, or ``None`` where it was told to use a logger of its own."""
     if twistd.get("syslog") or twistd.get("logger"):
@@ -64,24 +74,38 @@ def _log_stream(twistd: Mapping[str, Any]) -> IO[str] | None:
     path = twistd.get("logfile")
     if path == "-" or (path is None and twistd.get("nodaemon")):
         return sys.stdout
-    log_file: IO[str] = LogFile.fromFullPath(path or "twistd.log", rotateLength=None)
-    return log_file
+    # Several processes may write to it: each line goes to where the file ends at that moment.
+    return Path(path or "twistd.log").open("a", encoding="utf-8")
 
 
-def makeService(options: Options) -> TwistdProxyService:
+def makeService(options: Options) -> TwistdProxyService | TwistdSupervisor:
     """Return the service for twistd."""
-    from twisted.internet import reactor  # noqa: PLC0415 (twistd has installed it by now)
+    from twisted.internet import reactor as installed  # noqa: PLC0415 (twistd has installed it by now)
 
-    config = options.configuration
+    reactor: Any = installed
+    loaded = options.loaded
+    log = loaded.config.log
 
     def stop(_message: str) -> None:
         # twistd has no way to set its exit code, and a proxy that refused to run must not look as if it
         # had finished: this runs after twistd has cleaned up behind itself.
         atexit.register(os._exit, 2)
-        IReactorCore(reactor).stop()
+        reactor.callWhenRunning(reactor.stop)
 
-    service = TwistdProxyService(config, reactor, on_fatal=stop)
     stream = _log_stream(getattr(options, "parent", None) or {})
+    given: dict[str, Any] = {
+        "on_fatal": stop,
+        # Now: twistd may become another process before it starts the service.
+        "descriptors": inherited_descriptors(os.environ, os.getpid()),
+        "manager": ServiceManager.from_environment(os.environ, os.getpid()),
+    }
+    workers = worker_count(loaded.config.server.workers)
+    service: TwistdProxyService | TwistdSupervisor
+    if workers == 1:
+        service = TwistdProxyService(loaded.config, reactor, **given)
+    else:
+        output = None if stream is None else (stream.fileno(), 2 if stream is sys.stdout else stream.fileno())
+        service = TwistdSupervisor(loaded, workers, reactor, output=output, **given)
     if stream is not None:
-        service.log_observer = log_observer(config.log.level, config.log.format, stream)
+        service.log_observer = log_observer(log.level, log.format, stream)
     return service

@@ -49,6 +49,7 @@ LOG_FORMATS = ("text", "json")
 
 _KINDS: dict[str, Kind] = {
     "server.listenAddress": kinds.LISTEN_ADDRESS,
+    "server.workers": kinds.WORKERS,
     "server.readTimeout": kinds.DURATION,
     "server.writeTimeout": kinds.DURATION,
     "server.idleTimeout": kinds.DURATION,

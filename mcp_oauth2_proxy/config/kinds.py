@@ -14,11 +14,13 @@ from attrs import frozen
 
 from mcp_oauth2_proxy.config.durations import PATTERN as DURATION_PATTERN
 from mcp_oauth2_proxy.config.durations import format_duration, parse_duration
-from mcp_oauth2_proxy.config.model import Rate, Secret, StoreUrl
+from mcp_oauth2_proxy.config.model import AUTO, Rate, Secret, StoreUrl
 from mcp_oauth2_proxy.config.store_url import parse_store_url
 
 #: Shortest sealing key in characters: 32 random ones hold more than 128 bits in any usual alphabet.
 MIN_SEALING_KEY = 32
+#: More processes than any machine has CPUs for are a mistake.
+MAX_WORKERS = 256
 
 
 @frozen
@@ -124,6 +126,15 @@ def _limit(value: object) -> int:
     text = _text(value)
     if not re.fullmatch(r"\d{1,9}", text):
         raise ValueError(f"{text!r} is not a number from 0, which is no limit")
+    return int(text)
+
+
+def _workers(value: object) -> int:
+    text = _text(value)
+    if text.lower() == "auto":
+        return AUTO
+    if not re.fullmatch(r"\d{1,3}", text) or not 1 <= int(text) <= MAX_WORKERS:
+        raise ValueError(f"{text!r} is not a number from 1 to {MAX_WORKERS}, or auto")
     return int(text)
 
 
@@ -292,6 +303,12 @@ POSITIVE_DURATION = Kind(
 POSITIVE_SIZE = Kind("size", _positive_size, {**SIZE.schema, "minimum": 1})
 COUNT = Kind("number", _count, {"type": "integer", "minimum": 1})
 LIMIT = Kind("number", _limit, {"type": "integer", "minimum": 0})
+WORKERS = Kind(
+    "number",
+    _workers,
+    {"type": ["integer", "string"], "minimum": 1, "maximum": MAX_WORKERS, "pattern": "^(auto|\\d{1,3})$"},
+    lambda value: "auto" if value == AUTO else str(value),
+)
 FLAG = Kind("true or false", _flag, {"type": "boolean"}, lambda value: "true" if value else "false")
 LISTEN_ADDRESS = Kind("address", _listen_address, {"type": "string", "pattern": ":\\d+$"})
 NETWORK = Kind("network", _network, {"type": "string"})

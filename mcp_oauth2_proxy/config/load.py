@@ -18,12 +18,25 @@ from mcp_oauth2_proxy.config.yamlfile import MAX_FILE, Raw, read_yaml
 DEFAULT_PATH = "config.yaml"
 
 
+@frozen(repr=False)
+class Said:
+    """What the operator said, beside the environment: the file as it was read, and the flags by field path.
+
+    ``text`` is ``None`` where there is no file. Secrets may be in it.
+    """
+
+    name: str
+    text: bytes | None
+    overrides: Mapping[str, str]
+
+
 @frozen
 class Loaded:
-    """The configuration, and by field path where each value came from."""
+    """The configuration, by field path where each value came from, and what it was made of."""
 
     config: Config
     sources: Mapping[str, str]
+    said: Said
 
 
 def load_config(
@@ -36,18 +49,23 @@ def load_config(
 
     :raises ConfigError: with all mistakes.
     """
-    problems: list[Problem] = []
-    raw: dict[str, Raw] = {}
     named = path or environ.get(CONFIG_PATH)
     text = _read(named or DEFAULT_PATH, required=named is not None)
-    if text is not None:
-        from_file, mistakes = read_yaml(text, named or DEFAULT_PATH, environ)
+    return load_said(Said(named or DEFAULT_PATH, text, overrides or {}), environ)
+
+
+def load_said(said: Said, environ: Mapping[str, str]) -> Loaded:
+    """Return the configuration that ``said`` and the environment make, as :func:`load_config` does."""
+    problems: list[Problem] = []
+    raw: dict[str, Raw] = {}
+    if said.text is not None:
+        from_file, mistakes = read_yaml(said.text, said.name, environ)
         raw.update(from_file)
         problems += mistakes
     from_environment, mistakes = read_environment(environ)
     raw.update(from_environment)
     problems += mistakes
-    for field_path, value in (overrides or {}).items():
+    for field_path, value in said.overrides.items():
         raw[field_path] = Raw(value, "--" + field_path.replace(".", "-"))
     values = _parse(raw, problems)
     if problems:
@@ -57,7 +75,7 @@ def load_config(
     problems += _contradictions(config)
     if problems:
         raise ConfigError(problems)
-    return Loaded(config, sources)
+    return Loaded(config, sources, said)
 
 
 def _read(path: str, *, required: bool) -> bytes | None:

@@ -120,8 +120,10 @@ class StoreUrl:
     """``store.url``, read. Neither ``repr`` nor ``str`` shows credentials."""
 
     kind: StoreKind = StoreKind.MEMORY
-    #: The file of SQLite.
+    #: The file of SQLite, and whether each change waits for the disk: it need not where the file ends with
+    #: its processes.
     path: str = ""
+    durable: bool = True
     #: Redis: its nodes, or the Sentinels that know them, as host and port.
     hosts: tuple[tuple[str, int], ...] = ()
     tls: bool = False
@@ -143,6 +145,10 @@ class StoreUrl:
         return f"{scheme}://{known}{hosts}{path}"
 
 
+#: ``server.workers`` where the machine decides.
+AUTO = 0
+
+
 def setting(doc: str, /, **options: Any) -> Any:
     """Declare a field of the configuration; ``doc`` becomes its row in the reference and the schema."""
     metadata: Mapping[str, Any] = {"doc": doc}
@@ -154,6 +160,11 @@ class Server:
     """``server.*``: how the proxy listens, and the bounds of one client connection."""
 
     listen_address: str = setting("HTTP listen address", default=":8080")
+    workers: int = setting(
+        "processes that share the socket, each with a CPU of its own: a number, or auto for as many as there "
+        "are CPUs (docs/deployment.md)",
+        default=1,
+    )
     read_timeout: float = setting(
         "HTTP read timeout: for a request's head, and for each step of its body", default=30.0
     )

@@ -97,10 +97,20 @@ def configure_logging(
     stream: IO[str],
     *,
     soon: Callable[[Callable[[], None]], object] | None = None,
+    worker: int | None = None,
     beginner: LogBeginner = globalLogBeginner,
 ) -> None:
-    """Send all log events of the process to ``stream``; called once, before anything is worth telling."""
-    beginner.beginLoggingTo([log_observer(level, format, stream, soon)], redirectStandardIO=False)
+    """Send all log events of the process to ``stream``; called once, before anything is worth telling.
+
+    ``worker`` is the number of this process among several that log to one place; each line has it.
+    """
+    observer = log_observer(level, format, stream, soon)
+
+    @implementer(ILogObserver)
+    def numbered(event: Event) -> None:
+        observer({**event, "worker": worker})
+
+    beginner.beginLoggingTo([observer if worker is None else numbered], redirectStandardIO=False)
 
 
 class StdlibHandler(logging.Handler):

@@ -25,7 +25,7 @@ def _store(store: Store, reactor: Any) -> IStore:
     if url.kind is StoreKind.MEMORY:
         return MemoryStore(reactor)
     if url.kind is StoreKind.SQLITE:
-        return SqliteStore(url.path, reactor, timeout=store.timeout)
+        return SqliteStore(url.path, reactor, durable=url.durable, timeout=store.timeout)
     # redis-py takes 50 ms and 7 MB to import, which only those spend who use it.
     from mcp_oauth2_proxy.stores.redis import RedisStore  # noqa: PLC0415
 

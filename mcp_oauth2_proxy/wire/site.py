@@ -48,6 +48,8 @@ class WireSite(Site):
 
     _log = Logger()
     displayTracebacks = False
+    #: That a socket is listened on is told by who listens.
+    noisy = False
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ import json
 
 from mcp_oauth2_proxy.config.fields import FIELDS, value_of
 from mcp_oauth2_proxy.config.model import (
+    AUTO,
     Action,
     Mutation,
     Rate,
@@ -27,6 +28,7 @@ VALUES = {
     "server.shutdownGrace": ("5s", 5.0),
     "server.maxHeaderBytes": ("32KiB", 32768),
     "server.maxHeaderLines": ("50", 50),
+    "server.workers": ("Auto", AUTO),
     "server.maxConnections": ("200", 200),
     "server.maxConnectionsPerAddress": ("0", 0),
     "server.maxBodyBytes": ("4194304", 4194304),

@@ -28,6 +28,8 @@ WRONG = [
     ("server", "{maxBodyBytes: much}", "is not a size"),
     ("server", "{maxConnections: -1}", "is not a number from 0"),
     ("server", "{maxHeaderLines: 0}", "is not a number from 1"),
+    ("server", "{workers: 0}", "is not a number from 1 to 256, or auto"),
+    ("server", "{workers: many}", "is not a number from 1 to 256, or auto"),
     ("server", "{trustedProxies: [10.0.0.0/99]}", "is not an address or CIDR network"),
     ("server", "{corsOrigins: [app.example.com]}", "is not an absolute http or https URL"),
     ("server", "{corsOrigins: ['https://a/b']}", "has a path; expected an origin"),

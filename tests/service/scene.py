@@ -25,6 +25,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path.startswith("/realms/"):
             self._realm()
         elif self.path.startswith("/slow"):
+            self.scene.held.append(self.path)
             self.scene.entered.set()
             self.scene.release.wait(PATIENCE)
             self._json({"slow": True})
@@ -102,6 +103,8 @@ class Scene:
     def __init__(self) -> None:
         #: Set when a held request has reached the upstream; set ``release`` to let it go on.
         self.entered, self.release = threading.Event(), threading.Event()
+        #: The paths of the slow requests that have come.
+        self.held: list[str] = []
         #: The realm's signing keys, how often they were fetched, and whether the realm is away.
         self.keys = [rsa_key()]
         self.key_fetches = 0

@@ -7,7 +7,8 @@ import socket
 
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from mcp_oauth2_proxy.service import allow_many_connections, listen_on, machine_has_ipv6
+from mcp_oauth2_proxy.service import allow_many_connections
+from mcp_oauth2_proxy.wire.listening import listen_on, machine_has_ipv6
 from tests.service.scene import Scene, exchange
 from tests.support.program import free_port
 

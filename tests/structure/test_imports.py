@@ -27,9 +27,10 @@ ALLOWED: dict[str, set[str]] = {
     "relay": _TOOLS,
     "app": _TOOLS | {"facade", "relay"},
     "service": _TOOLS | {"app", "facade", "relay", "version"},
-    "tap": {"service", "ops", "config"},
+    "workers": {"service", "ops", "wire", "config"},
+    "tap": {"workers", "service", "ops", "wire", "config"},
     "demo": _TOOLS | {"service", "version"},
-    "cli": {"service", "demo", "config", "ops", "version"},
+    "cli": {"workers", "service", "demo", "config", "ops", "version"},
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -61,6 +62,7 @@ PURE_MODULES = {
     "ops": {"cors", "limits", "redaction"},
     "relay": {"headers", "legacy_sse", "reasons", "target", "values"},
     "wire": {"head", "limits"},
+    "workers": {"cpus", "crew", "messages", "shares"},
 }
 IMPURE_LIBRARIES = {
     "twisted",

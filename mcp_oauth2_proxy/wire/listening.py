@@ -1,0 +1,101 @@
+"""The sockets that clients connect to: bound here, or handed over by whoever started the process."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import MutableMapping, Sequence
+
+#: Connections the kernel holds for us before they are accepted: a burst of clients is not turned away.
+BACKLOG = 1024
+#: The first descriptor that systemd hands over (sd_listen_fds(3), ``SD_LISTEN_FDS_START``).
+FIRST_INHERITED = 3
+
+
+class CannotListen(Exception):
+    """There is nothing to listen on; the message says what was tried and what came of it."""
+
+
+def listen_on(address: str, *, has_ipv6: bool) -> tuple[str, int]:
+    """Return the interface and port that ``server.listenAddress`` means.
+
+    ``:8080`` is every interface: ``::``, which takes IPv4 too, where the machine has IPv6.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    return host or ("::" if has_ipv6 else "0.0.0.0"), int(port)  # noqa: S104 (it is what ":8080" asks for)
+
+
+def machine_has_ipv6() -> bool:
+    """Return whether an IPv6 socket can be bound here: containers often come without."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def inherited_descriptors(environ: MutableMapping[str, str], pid: int) -> range:
+    """Return the descriptors that systemd, or what acts like it, has handed to the process ``pid``.
+
+    sd_listen_fds(3): ``LISTEN_PID`` must be this process, ``LISTEN_FDS`` is how many. Both leave the
+    environment, for the descriptors are nobody else's. Twisted's ``ListenFDs`` is not used because it
+    gives none where their names (``LISTEN_FDNAMES``) are missing, which systemd-socket-activate leaves out.
+    What makes no sense is no descriptor, as for Twisted.
+    """
+    whose, count, _ = (environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
+    meant = whose == str(pid) and re.fullmatch(r"[0-9]{1,4}", count)
+    return range(FIRST_INHERITED, FIRST_INHERITED + (int(count) if meant else 0))
+
+
+def adopt(descriptor: int) -> socket.socket:
+    """Return the listening TCP socket that this process was given as ``descriptor``.
+
+    :raises CannotListen: it is something else.
+    """
+    try:
+        found = socket.socket(fileno=descriptor)
+    except OSError as error:
+        raise CannotListen(f"file descriptor {descriptor} is not a socket: {error.strerror}") from None
+    if (
+        found.family not in (socket.AF_INET, socket.AF_INET6)
+        or found.type != socket.SOCK_STREAM
+        or not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    ):
+        found.detach()
+        raise CannotListen(f"file descriptor {descriptor} is not a TCP socket that listens")
+    found.set_inheritable(False)
+    found.setblocking(False)
+    return found
+
+
+def bind(address: str) -> socket.socket:
+    """Return a socket that listens on ``server.listenAddress``.
+
+    :raises CannotListen: the port is taken, or the address is not this machine's.
+    """
+    host, port = listen_on(address, has_ipv6=machine_has_ipv6())
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        bound = socket.create_server(
+            (host, port), family=family, backlog=BACKLOG, dualstack_ipv6=host == "::"
+        )
+    except OSError as error:
+        raise CannotListen(f"server.listenAddress: cannot listen on {address}: {error}") from None
+    bound.setblocking(False)
+    return bound
+
+
+def open_sockets(address: str, descriptors: Sequence[int] = ()) -> list[socket.socket]:
+    """Return what the process listens on: the sockets that it was handed, else one on ``address``.
+
+    :raises CannotListen: with a line for the operator.
+    """
+    return [adopt(descriptor) for descriptor in descriptors] if descriptors else [bind(address)]
+
+
+def name_of(listening: socket.socket) -> str:
+    """Return where a socket listens, for people."""
+    host, port = listening.getsockname()[:2]
+    return f"{host} port {port}"

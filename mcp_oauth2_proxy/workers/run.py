@@ -1,0 +1,43 @@
+"""The supervisor as a process of its own, for ``serve``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from mcp_oauth2_proxy.config.load import Loaded
+from mcp_oauth2_proxy.ops.logs import configure_logging
+from mcp_oauth2_proxy.ops.systemd import ServiceManager
+from mcp_oauth2_proxy.wire.listening import inherited_descriptors
+from mcp_oauth2_proxy.workers.supervisor import EXIT_CONFIG, Supervisor
+
+
+def supervise(loaded: Loaded, workers: int) -> int:
+    """Run so many workers until a signal ends them; return the process's exit code, as one process would.
+
+    On Twisted's plain reactor: there is next to nothing to do.
+    """
+    from twisted.internet import reactor as installed  # noqa: PLC0415 (it installs itself)
+
+    reactor: Any = installed
+    log = loaded.config.log
+    configure_logging(log.level, log.format, sys.stdout)
+    fatal: list[str] = []
+
+    def stop(message: str) -> None:
+        fatal.append(message)
+        reactor.callWhenRunning(reactor.stop)
+
+    supervisor = Supervisor(
+        loaded,
+        workers,
+        reactor,
+        on_fatal=stop,
+        descriptors=inherited_descriptors(os.environ, os.getpid()),
+        manager=ServiceManager.from_environment(os.environ, os.getpid()),
+    )
+    reactor.callWhenRunning(supervisor.startService)
+    reactor.addSystemEventTrigger("before", "shutdown", supervisor.stopService)
+    reactor.run()
+    return EXIT_CONFIG if fatal else 0

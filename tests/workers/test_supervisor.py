@@ -1,0 +1,275 @@
+"""The supervisor, with a clock and processes that the test holds in its hands."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mcp_oauth2_proxy.config.load import Said, load_said
+from mcp_oauth2_proxy.ops.systemd import ServiceManager
+from mcp_oauth2_proxy.workers import supervisor as module
+from mcp_oauth2_proxy.workers.messages import Report
+from mcp_oauth2_proxy.workers.supervisor import GRACE_MARGIN, MAX_SILENCE, Supervisor
+from tests.config.examples import MINIMAL
+from tests.workers.reactor import FakeProcess, FakeReactor
+
+UP, WAITING = Report(True), Report(False, ("keycloak: not yet",))
+
+
+class SupervisorCase(SynchronousTestCase):
+    """Two workers on a port of this machine."""
+
+    def setUp(self) -> None:
+        self.reactor = FakeReactor()
+        self.fatal: list[str] = []
+        self.second_signal: Any = None
+
+        def note(_reactor: object, call: Any) -> None:
+            self.second_signal = call
+
+        self.patch(module, "on_next_signal", note)
+
+    def start(self, **settings: str) -> Supervisor:
+        overrides = {"server.listenAddress": "127.0.0.1:0", **settings}
+        loaded = load_said(Said("c", MINIMAL.encode(), overrides), {})
+        self.supervisor = Supervisor(
+            loaded, 2, self.reactor, on_fatal=self.fatal.append, manager=ServiceManager()
+        )
+        self.supervisor.startService()
+        self.addCleanup(self.end)
+        return self.supervisor
+
+    def end(self) -> None:
+        if self.supervisor.running:
+            self.stopped = self.supervisor.stopService()
+        for process in self.reactor.processes:
+            if process.pid is not None:
+                process.end(0)
+
+    @property
+    def processes(self) -> list[FakeProcess]:
+        return self.reactor.processes
+
+    def up(self) -> tuple[FakeProcess, FakeProcess]:
+        """Return both workers, up and ready, and nothing unread from the supervisor."""
+        one, two = self.processes
+        for process in (one, two):
+            process.say(UP)
+        for process in (one, two):
+            process.told()
+        return one, two
+
+
+class Starting(SupervisorCase):
+    """What the workers are given."""
+
+    def test_what_a_worker_is_told(self) -> None:
+        """Its number, the configuration by its link alone, the socket; the first ones listen at once."""
+        self.start()
+        one, two = self.processes
+        for number, process in enumerate((one, two), 1):
+            (start,) = process.told()
+            self.assertEqual((start["number"], start["workers"], start["listens"]), (number, 2, True))
+            self.assertEqual(start["text"], MINIMAL)
+            self.assertEqual(process.command[-1], str(number))
+            self.assertNotIn("clientSecret", " ".join([*process.command, *process.environment.values()]))
+            self.assertEqual(set(process.descriptors), {0, 1, 2, 3, 4})
+
+    def test_the_private_store(self) -> None:
+        """``memory://`` is a file in a directory that only this user can enter, gone at the end."""
+        self.start()
+        (start,) = self.processes[0].told()
+        directory = Path(start["private_store"]).parent
+        self.assertEqual(stat.S_IMODE(directory.stat().st_mode), 0o700)
+        (directory / "store.db").touch()
+        self.end()
+        self.assertFalse(directory.exists())
+
+    def test_a_store_of_your_own(self) -> None:
+        """Is used as it is."""
+        self.start(**{"store.url": "sqlite:////nowhere/store.db"})
+        self.assertIsNone(self.processes[0].told()[0]["private_store"])
+
+    def test_a_taken_port(self) -> None:
+        """Is told once, and no worker is started."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
+            self.start(**{"server.listenAddress": address})
+        self.assertEqual(len(self.fatal), 1)
+        self.assertIn(f"cannot listen on {address}", self.fatal[0])
+        self.assertEqual(self.processes, [])
+
+    def test_no_temporary_directory(self) -> None:
+        """Says what to do."""
+
+        def mkdtemp(prefix: str) -> str:
+            raise FileNotFoundError(2, "No usable temporary directory found")
+
+        self.patch(module.tempfile, "mkdtemp", mkdtemp)
+        self.start()
+        self.assertIn("set TMPDIR, or another store.url", self.fatal[0])
+
+    def test_the_machine_has_no_room(self) -> None:
+        """A process that cannot be started is tried again later."""
+        self.reactor.refuse = BlockingIOError(11, "Resource temporarily unavailable")
+        self.start()
+        self.reactor.refuse = None
+        self.reactor.advance(0.5)
+        self.assertEqual(len(self.processes), 2)
+
+
+class Dying(SupervisorCase):
+    """Workers that end though nobody told them to."""
+
+    def test_it_is_replaced(self) -> None:
+        """After half a second, then one, …; the new one takes connections when it is ready."""
+        self.start()
+        one, two = self.up()
+        one.end(signal=signal.SIGKILL)
+        self.reactor.advance(0.49)
+        self.assertEqual(len(self.processes), 2)
+        self.reactor.advance(0.02)
+        replacement = self.processes[2]
+        (start,) = replacement.told()[:1]
+        self.assertEqual((start["number"], start["listens"]), (1, False))
+        replacement.end(exit_code=1)
+        self.reactor.advance(0.9)
+        self.assertEqual(len(self.processes), 3)
+        self.reactor.advance(0.2)
+        self.assertEqual(len(self.processes), 4)
+        self.assertEqual(two.told(), [], "nothing stands in the way of the whole")
+        self.assertEqual(self.fatal, [])
+
+    def test_the_last_one_that_listens(self) -> None:
+        """With nobody left, those who were waiting to be ready take connections as they are."""
+        self.start()
+        one, two = self.up()
+        one.end(signal=signal.SIGKILL)
+        self.reactor.advance(1)
+        replacement = self.processes[2]
+        replacement.say(WAITING)
+        replacement.told()
+        two.end(signal=signal.SIGKILL)
+        self.assertIn({"order": "listen"}, replacement.told())
+
+    def test_a_configuration_that_nobody_can_use(self) -> None:
+        """Exit code 2 before anybody was ready stops the whole, once."""
+        self.start()
+        one, two = self.processes
+        one.say(WAITING)
+        one.end(exit_code=2)
+        two.end(exit_code=2)
+        self.assertEqual(len(self.fatal), 1)
+        self.assertIn("worker 1 cannot work with this configuration", self.fatal[0])
+
+    def test_what_worked_once(self) -> None:
+        """Later it is a death like any other: the others go on."""
+        self.start()
+        one, _ = self.up()
+        one.end(exit_code=2)
+        self.assertEqual(self.fatal, [])
+        self.reactor.advance(1)
+        self.assertEqual(len(self.processes), 3)
+
+    def test_hanging(self) -> None:
+        """A worker that says nothing for half a minute is killed; one that speaks is not."""
+        self.start()
+        one, two = self.up()
+        for _ in range(MAX_SILENCE):
+            two.say(UP)
+            self.reactor.advance(1)
+        self.assertEqual((one.signals, two.signals), ([signal.SIGKILL], []))
+
+
+class Whole(SupervisorCase):
+    """What the workers hear of each other."""
+
+    def test_not_until_all_are_up(self) -> None:
+        """The first that is up says that the second is not, until it is."""
+        self.start()
+        one, two = self.processes
+        one.told()
+        one.say(UP)
+        self.assertEqual(one.told(), [{"order": "others", "reasons": ["worker 2: not up yet"]}])
+        two.say(Report(True, ("keycloak: away",)))
+        self.assertEqual(one.told(), [{"order": "others", "reasons": ["worker 2: keycloak: away"]}])
+        two.say(UP)
+        self.assertEqual(one.told(), [{"order": "others", "reasons": []}])
+
+    def test_a_replacement(self) -> None:
+        """Is told even that nothing is in the way: until then it answers that it does not know."""
+        self.start()
+        one, _ = self.up()
+        one.end(signal=signal.SIGKILL)
+        self.reactor.advance(1)
+        self.processes[2].told()
+        self.processes[2].say(WAITING)
+        self.assertEqual(self.processes[2].told(), [{"order": "others", "reasons": []}])
+
+    def test_only_news(self) -> None:
+        """What has not changed is not repeated."""
+        self.start()
+        one, two = self.up()
+        two.say(UP)
+        one.say(UP)
+        self.assertEqual((one.told(), two.told()), ([], []))
+
+
+class Stopping(SupervisorCase):
+    """SIGTERM."""
+
+    def test_it_drains(self) -> None:
+        """The port is closed, each is told once, and the end comes with the last."""
+        self.start()
+        one, two = self.up()
+        descriptor = one.descriptors[4]
+        stopped = self.supervisor.stopService()
+        self.assertRaises(OSError, os.fstat, descriptor)
+        self.assertEqual((one.told(), two.told()), ([{"order": "drain"}], [{"order": "drain"}]))
+        one.end(0)
+        self.assertNoResult(stopped)
+        two.end(0)
+        self.successResultOf(stopped)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_who_has_not_begun(self) -> None:
+        """A worker that is still starting has nothing to drain."""
+        self.start()
+        self.supervisor.stopService()
+        self.assertEqual([process.signals for process in self.processes], [[signal.SIGTERM]] * 2)
+
+    def test_nobody_is_replaced_any_more(self) -> None:
+        """A death during the drain, or just before, starts nothing."""
+        self.start()
+        one, two = self.up()
+        one.end(signal=signal.SIGKILL)
+        stopped = self.supervisor.stopService()
+        two.end(signal=signal.SIGKILL)
+        self.successResultOf(stopped)
+        self.reactor.advance(60)
+        self.assertEqual(len(self.processes), 2)
+
+    def test_a_worker_that_does_not_end(self) -> None:
+        """Is killed a little after the grace."""
+        self.start(**{"server.shutdownGrace": "5s"})
+        one, two = self.up()
+        self.supervisor.stopService()
+        two.end(0)
+        self.reactor.advance(5 + GRACE_MARGIN - 0.1)
+        self.assertEqual(one.signals, [])
+        self.reactor.advance(0.2)
+        self.assertEqual(one.signals, [signal.SIGKILL])
+
+    def test_a_second_signal(self) -> None:
+        """Whoever asks twice does not want to wait."""
+        self.start()
+        one, two = self.up()
+        self.supervisor.stopService()
+        self.second_signal()
+        self.assertEqual((one.signals, two.signals), ([signal.SIGKILL], [signal.SIGKILL]))
