@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 
 from mcp_oauth2_proxy.relay.answers import answer_error
-from mcp_oauth2_proxy.relay.client import Pair, RelayClient, abort_response, response_pairs
+from mcp_oauth2_proxy.relay.client import Pair, RelayClient, abort_response, response_pairs, whole_body
 from mcp_oauth2_proxy.relay.headers import returning
 from mcp_oauth2_proxy.relay.legacy_sse import EndpointRewriter, PathPrefixes
 from mcp_oauth2_proxy.relay.pump import RequestBody, ResponseBody
@@ -64,7 +64,7 @@ class Exchange:
         if isinstance(request.length, int) and 0 < limit < request.length:
             self._too_large()
             return
-        request.notifyFinish().addErrback(self._client_left)
+        request.whenLost(self._client_left)
         if request.length != 0:
             self._upload = RequestBody(request, limit)
         self._sent_at = self._relay.clock.seconds()
@@ -114,6 +114,11 @@ class Exchange:
                 rewriter = EndpointRewriter(self._relay.prefixes)
         request.setResponseCode(response.code, response.phrase)
         request.responsePairs = pairs
+        if rewriter is None and (whole := whole_body(response)) is not None:
+            # Most answers are short: there is nothing to hold back, and one write takes it all.
+            self._finish()
+            request.finish(whole)
+            return
         self._body = ResponseBody(request, on_end=self._ended, on_data=on_data, rewriter=rewriter)
         response.deliverBody(self._body)
         if not self._over and not request.startedWriting:
@@ -173,7 +178,7 @@ class Exchange:
         self._finish()
         self._request.abort()
 
-    def _client_left(self, _: Failure) -> None:
+    def _client_left(self) -> None:
         if self._over:
             return
         self._finish()
