@@ -22,6 +22,7 @@ from mcp_oauth2_proxy.cimd.lookup import Lookup
 from mcp_oauth2_proxy.config.model import Config
 from mcp_oauth2_proxy.facade.facade import Facade
 from mcp_oauth2_proxy.facade.sealing import Sealer
+from mcp_oauth2_proxy.gate.endings import Endings
 from mcp_oauth2_proxy.gate.gate import Gate
 from mcp_oauth2_proxy.gate.policy import Policy
 from mcp_oauth2_proxy.keycloak.agent import keycloak_http
@@ -95,9 +96,10 @@ class ProxyService(Service):
             idle_timeout=upstream.idle_timeout,
             tls=TrustPolicy(upstream.ca_file),
         )
+        endings = Endings(remember=config.gate.remember_logouts)
         self._relay = ProxyResource(
             config,
-            gate=Gate(Policy.from_config(config)),
+            gate=Gate(Policy.from_config(config), endings),
             realm=self._realm,
             client=RelayClient(self._agent),
             clock=reactor,
@@ -106,18 +108,25 @@ class ProxyService(Service):
             auth.cimd, reactor=reactor, lookup=Lookup(reactor), tls=TrustPolicy(auth.cimd.ca_file)
         )
         self._store = open_store(config.store, reactor)
-        self._probes = (self._unready, self._realm.unready, self._store.unready)
-        facade = Facade(
+        self._facade = Facade(
             config,
             realm=self._realm,
             store=self._store,
             sealer=Sealer.from_config(auth, reactor.seconds),
             clock=reactor,
             fetch=self._documents.get,
+            endings=endings,
+            on_endings=self._relay.end_ended,
+        )
+        self._probes = (
+            self._unready,
+            self._realm.unready,
+            self._store.unready,
+            self._facade.endings.unready,
         )
         root = build_root(
             auth.base_url,
-            facade=facade,
+            facade=self._facade,
             relay=self._relay,
             healthz=Healthz(),
             readyz=Readyz([*self._probes, others]),
@@ -146,6 +155,7 @@ class ProxyService(Service):
             return
         self._realm.startService()
         self._store.start()
+        self._facade.endings.start()
 
     def listen(self) -> bool:
         """Take connections from now on; return ``False`` where ``on_fatal`` has heard that it cannot be."""
@@ -220,6 +230,7 @@ class ProxyService(Service):
             await self._realm.stopService()
         self._agent.closeIdle()
         await self._keycloak.close()
+        self._facade.endings.stop()
         await self._store.close()
         self._manager.stopped()
         self.drained = True

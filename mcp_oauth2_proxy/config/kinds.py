@@ -96,6 +96,18 @@ def _positive_duration(value: object) -> float:
     return seconds
 
 
+#: Seconds for which a logout may be remembered: below, no access token would be covered; above, starting
+#: would mean reading a long past.
+MIN_LOGOUT_MEMORY, MAX_LOGOUT_MEMORY = 60.0, 7 * 86400.0
+
+
+def _logout_memory(value: object) -> float:
+    seconds = _duration(value)
+    if not MIN_LOGOUT_MEMORY <= seconds <= MAX_LOGOUT_MEMORY:
+        raise ValueError("must be from 1m to 168h: what access tokens live, and no week")
+    return seconds
+
+
 _SIZE = re.compile(r"(\d{1,15})\s*(|b|kib|mib|gib)", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "b": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
 
@@ -300,6 +312,7 @@ SIZE = Kind(
 POSITIVE_DURATION = Kind(
     "duration", _positive_duration, {"type": "string", "pattern": DURATION_PATTERN}, format_duration
 )
+LOGOUT_MEMORY = Kind("duration", _logout_memory, POSITIVE_DURATION.schema, format_duration)
 POSITIVE_SIZE = Kind("size", _positive_size, {**SIZE.schema, "minimum": 1})
 COUNT = Kind("number", _count, {"type": "integer", "minimum": 1})
 LIMIT = Kind("number", _limit, {"type": "integer", "minimum": 0})

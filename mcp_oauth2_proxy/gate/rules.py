@@ -11,6 +11,7 @@ from reprlib import Repr
 from typing import Any, TypeGuard
 
 from mcp_oauth2_proxy.gate import jws
+from mcp_oauth2_proxy.gate.endings import Endings
 from mcp_oauth2_proxy.gate.keys import ALGORITHMS, KeySet
 from mcp_oauth2_proxy.gate.model import Identity, Reason, Refusal
 from mcp_oauth2_proxy.gate.policy import Policy
@@ -146,6 +147,7 @@ def _wrong_kind(claims: Mapping[str, Any]) -> Refusal | None:
 
 def _identity(claims: Mapping[str, Any], key_id: str | None) -> Identity:
     subject, client, scope = claims.get("sub"), claims.get("azp"), claims.get("scope")
+    session, issued_at = claims.get("sid"), claims.get("iat")
     return Identity(
         subject=subject if isinstance(subject, str) else None,
         client=client if isinstance(client, str) else None,
@@ -153,6 +155,8 @@ def _identity(claims: Mapping[str, Any], key_id: str | None) -> Identity:
         audiences=audiences(claims),
         expires_at=float(claims["exp"]),
         key_id=key_id,
+        session=session if isinstance(session, str) else None,
+        issued_at=float(issued_at) if is_time(issued_at) else None,
         claims=claims,
     )
 
@@ -191,6 +195,17 @@ def wrong_audience(identity: Identity, policy: Policy, resource: str) -> Refusal
         "the token is meant for another resource",
         f"aud expected {expected}, token has aud {show(sorted(identity.audiences))} "
         f"and azp {show(identity.client)}",
+    )
+
+
+def ended(identity: Identity, endings: Endings) -> Refusal | None:
+    """Return why the token is worth nothing any more although its time is not over."""
+    if not endings.ended(identity.session, identity.subject, identity.issued_at):
+        return None
+    return _refuse(
+        Reason.ENDED,
+        "the session has ended",
+        f"sid {show(identity.session)}, sub {show(identity.subject)}, iat {show(identity.issued_at)}",
     )
 
 

@@ -53,6 +53,10 @@ class TokenResponse:
     refresh_expires_in: int | None = None
     id_token: str | None = field(default=None, repr=False)
     scope: str | None = None
+    #: Whose session it is and since when it counts, as the access token's ``sid``, ``sub`` and ``iat`` say.
+    session: str | None = None
+    subject: str | None = None
+    issued_at: float | None = None
 
 
 class IRealm(Interface):

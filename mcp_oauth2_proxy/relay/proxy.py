@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -75,12 +75,13 @@ class ProxyResource(Resource):
             own_cookies=cookie_prefix(auth.base_url).encode("ascii"),
         )
         self._destination = lru_cache(maxsize=_REMEMBERED_PATHS)(self._name_destination)
-        self._streams: set[Exchange] = set()
+        self._under_way: set[Exchange] = set()
+        self._ending = False
         self._relay = Relay(
             client=client,
             clock=clock,
             max_body=server.max_body_bytes,
-            streams=self._streams,
+            under_way=self._under_way,
             prefixes=PathPrefixes(
                 upstream=urlsplit(config.upstream.url).path.encode("ascii"),
                 public=urlsplit(auth.base_url).path.encode("ascii"),
@@ -98,10 +99,27 @@ class ProxyResource(Resource):
     def end_idle_streams(self) -> None:
         """End the listening event streams that have been quiet, each cleanly: the process is stopping."""
         quiet_since = self._clock.seconds() - QUIET
-        for exchange in tuple(self._streams):
+        for exchange in tuple(self._under_way):
             last = exchange.idle_since()
             if last is not None and last <= quiet_since:
                 exchange.end()
+
+    def end_ended(self) -> None:
+        """End, in a moment, what is under way for sessions that have ended; news that follow join in."""
+        if not self._ending:
+            self._ending = True
+            self._clock.callLater(0, self._end_ended)
+
+    def _end_ended(self) -> None:
+        self._ending = False
+        for exchange in tuple(self._under_way):
+            refusal = self._gate.ended(exchange.identity)
+            if refusal is not None:
+                exchange.log_out(partial(self._refuse_late, refusal=refusal))
+
+    def _refuse_late(self, request: StreamingRequest, refusal: Refusal) -> None:
+        path, _ = split_target(request.target)
+        self._refuse(request, self._destination(path), refusal)
 
     def _name_destination(self, path: bytes) -> _Destination:
         return _Destination(path, resource_url(self._base_url, path.decode("ascii")))
@@ -175,7 +193,9 @@ class ProxyResource(Resource):
             secure=request.channel.isSecure(),
             claims=verdict.claims,
         )
-        exchange = Exchange(self._relay, request, lambda theirs: self._challenge(destination, theirs))
+        exchange = Exchange(
+            self._relay, request, verdict, lambda theirs: self._challenge(destination, theirs)
+        )
         exchange.start(self._target.join(destination.path, query), self._rules.outgoing(inbound))
 
     def _refuse(self, request: StreamingRequest, destination: _Destination, refusal: Refusal) -> None:

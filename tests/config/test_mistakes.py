@@ -33,6 +33,8 @@ WRONG = [
     ("server", "{trustedProxies: [10.0.0.0/99]}", "is not an address or CIDR network"),
     ("server", "{corsOrigins: [app.example.com]}", "is not an absolute http or https URL"),
     ("server", "{corsOrigins: ['https://a/b']}", "has a path; expected an origin"),
+    ("gate", "{rememberLogouts: 5s}", "must be from 1m to 168h"),
+    ("gate", "{rememberLogouts: 200h}", "must be from 1m to 168h"),
     ("limits", "{registerTotal: 10}", "'10' is not a rate; expected for example 600/1m"),
     ("limits", "{registerTotal: 10/0s}", "is not a rate"),
     ("limits", "{tokenTotal: ten/1m}", "is not a rate"),

@@ -28,6 +28,7 @@ BEYOND_THE_SCHEMA = (
     "99999",
     "Content-Length",
     "Proxy-",
+    "rememberLogouts",
 )
 
 

@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from mcp_oauth2_proxy.config.model import Auth, Config, Secret, Server, Upstream
 from mcp_oauth2_proxy.config.model import Headers as HeaderSettings
+from mcp_oauth2_proxy.gate.endings import Endings
 from mcp_oauth2_proxy.gate.gate import Gate
 from mcp_oauth2_proxy.gate.keys import KeySet
 from mcp_oauth2_proxy.gate.policy import Policy
@@ -271,9 +272,10 @@ class Scene:
         self.realm = realm or ScriptedRealm(key_set(rsa_key()))
         self.agent = ScriptedAgent()
         self.done: list[Any] = []
+        self.endings = Endings(remember=self.config.gate.remember_logouts)
         self.proxy = ProxyResource(
             self.config,
-            gate=Gate(Policy.from_config(self.config)),
+            gate=Gate(Policy.from_config(self.config), self.endings),
             realm=self.realm,  # type: ignore[arg-type]
             client=RelayClient(self.agent),
             clock=self.clock,
