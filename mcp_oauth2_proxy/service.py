@@ -26,6 +26,7 @@ from mcp_oauth2_proxy.gate.endings import Endings
 from mcp_oauth2_proxy.gate.gate import Gate
 from mcp_oauth2_proxy.gate.policy import Policy
 from mcp_oauth2_proxy.keycloak.agent import keycloak_http
+from mcp_oauth2_proxy.keycloak.introspection import Introspection
 from mcp_oauth2_proxy.keycloak.realm import Realm
 from mcp_oauth2_proxy.ops.access import AccessLog
 from mcp_oauth2_proxy.ops.health import Healthz, Probe, Readyz
@@ -33,6 +34,7 @@ from mcp_oauth2_proxy.ops.logs import configure_logging
 from mcp_oauth2_proxy.ops.peers import TrustedProxies, plain_address
 from mcp_oauth2_proxy.ops.signals import on_next_signal
 from mcp_oauth2_proxy.ops.systemd import ServiceManager
+from mcp_oauth2_proxy.relay.asking import Asker
 from mcp_oauth2_proxy.relay.client import RelayClient
 from mcp_oauth2_proxy.relay.proxy import ProxyResource
 from mcp_oauth2_proxy.stores.open import open_store
@@ -97,12 +99,17 @@ class ProxyService(Service):
             tls=TrustPolicy(upstream.ca_file),
         )
         endings = Endings(remember=config.gate.remember_logouts)
+        policy, asker = Policy.from_config(config), None
+        if config.gate.introspect:
+            remember = config.gate.introspect
+            asker = Asker(Introspection(self._realm.introspect, clock=reactor, remember=remember), policy)
         self._relay = ProxyResource(
             config,
-            gate=Gate(Policy.from_config(config), endings),
+            gate=Gate(policy, endings),
             realm=self._realm,
             client=RelayClient(self._agent),
             clock=reactor,
+            asker=asker,
         )
         self._documents = Fetcher(
             auth.cimd, reactor=reactor, lookup=Lookup(reactor), tls=TrustPolicy(auth.cimd.ca_file)

@@ -97,6 +97,7 @@ _KINDS: dict[str, Kind] = {
     "auth.cimd.allowedNetworks": kinds.list_of(kinds.NETWORK),
     "auth.cimd.caFile": kinds.CA_FILE,
     "gate.rememberLogouts": kinds.LOGOUT_MEMORY,
+    "gate.introspect": kinds.INTROSPECTION,
     "limits.registerPerAddress": kinds.RATE,
     "limits.registerTotal": kinds.RATE,
     "limits.authorizePerAddress": kinds.RATE,

@@ -301,6 +301,10 @@ class GateSettings:
     remember_logouts: float = setting(
         "how long a logout is remembered; not shorter than access tokens live", default=86400.0
     )
+    introspect: float = setting(
+        "ask Keycloak whether tokens are active, and take its word for so long (1s to 5m; 0: do not ask)",
+        default=0.0,
+    )
 
 
 @frozen

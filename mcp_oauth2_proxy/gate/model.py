@@ -28,6 +28,7 @@ class Reason(Enum):
     AUDIENCE = "token_audience"
     SCOPE = "token_scope"
     ENDED = "token_session_ended"
+    INACTIVE = "token_inactive"
 
 
 @frozen

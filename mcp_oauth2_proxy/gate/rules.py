@@ -221,6 +221,22 @@ def missing_scope(identity: Identity, policy: Policy) -> Refusal | None:
     )
 
 
+def inactive(identity: Identity, policy: Policy) -> Refusal:
+    """Return the refusal of a token that is good in all but this: Keycloak calls it inactive (RFC 7662)."""
+    detail = "Keycloak says that its session has ended, or that it was revoked"
+    if not may_be_introspected(identity, policy):
+        detail = (
+            f"Keycloak says so of every token whose aud does not name who asks, {policy.client_id}: this one "
+            f"has aud {show(sorted(identity.audiences))}"
+        )
+    return _refuse(Reason.INACTIVE, "the token is no longer active", detail)
+
+
+def may_be_introspected(identity: Identity, policy: Policy) -> bool:
+    """Return whether Keycloak tells us about the token: since 26.6.2 only to who is in its ``aud``."""
+    return policy.client_id in identity.audiences
+
+
 def _refuse(reason: Reason, description: str, detail: str = "") -> Refusal:
     return Refusal(reason, description, detail)
 

@@ -40,6 +40,7 @@ class ProviderMetadata:
     jwks_uri: str
     revocation_endpoint: str | None = None
     end_session_endpoint: str | None = None
+    introspection_endpoint: str | None = None
     scopes_supported: tuple[str, ...] = ()
 
 
@@ -89,6 +90,12 @@ class IRealm(Interface):
 
         A token that Keycloak does not know any more is none to revoke: that is success. Fails with
         :exc:`KeycloakUnavailable`.
+        """
+
+    def introspect(access_token: str) -> Deferred[bool]:
+        """Return whether Keycloak calls the token active (RFC 7662).
+
+        Fails with :exc:`KeycloakUnavailable`.
         """
 
     def validateIdToken(id_token: str, *, nonce: str) -> Deferred[Mapping[str, Any]]:

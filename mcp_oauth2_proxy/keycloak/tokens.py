@@ -1,4 +1,4 @@
-"""Keycloak's token endpoint: what is sent, and what its answer means."""
+"""Keycloak's endpoints for tokens: what their answers mean."""
 
 from __future__ import annotations
 
@@ -64,6 +64,17 @@ def _claims(access_token: str) -> Mapping[str, Any]:
         return jws.claims(jws.split(access_token).payload)
     except (ValueError, RecursionError):
         return {}
+
+
+def parse_introspection(answer: Answer, *, url: str) -> bool:
+    """Return what the introspection endpoint says of a token (RFC 7662 section 2.2).
+
+    :raises KeycloakUnavailable: every answer that is no plain yes or no; none of them is the token's fault.
+    """
+    active = answer.body.get("active")
+    if answer.status != 200 or not isinstance(active, bool):
+        raise KeycloakUnavailable(complaint(answer, url))
+    return active
 
 
 def complaint(answer: Answer, url: str) -> str:

@@ -22,11 +22,12 @@ from mcp_oauth2_proxy.gate.gate import Gate
 from mcp_oauth2_proxy.gate.keys import KeySet
 from mcp_oauth2_proxy.gate.model import Identity, Reason, Refusal
 from mcp_oauth2_proxy.gate.resource_id import metadata_url, resource_url
-from mcp_oauth2_proxy.keycloak.interfaces import IRealm
+from mcp_oauth2_proxy.keycloak.interfaces import IRealm, KeycloakUnavailable
 from mcp_oauth2_proxy.ops.cors import Cors
 from mcp_oauth2_proxy.ops.crossorigin import prepare
 from mcp_oauth2_proxy.ops.peers import TrustedProxies, peer_address
 from mcp_oauth2_proxy.relay.answers import answer_error, answer_unavailable
+from mcp_oauth2_proxy.relay.asking import Asker
 from mcp_oauth2_proxy.relay.client import RelayClient
 from mcp_oauth2_proxy.relay.exchange import Exchange, Relay
 from mcp_oauth2_proxy.relay.headers import HeaderRules
@@ -51,13 +52,23 @@ class _Destination:
 
 
 class ProxyResource(Resource):
-    """The proxied MCP server. A request passes the gate before a byte of its body is read."""
+    """The proxied MCP server. A request passes the gate before a byte of its body is read.
+
+    With an ``asker`` Keycloak has the last word on every token.
+    """
 
     isLeaf = True
     _log = Logger()
 
     def __init__(
-        self, config: Config, *, gate: Gate, realm: IRealm, client: RelayClient, clock: IReactorTime
+        self,
+        config: Config,
+        *,
+        gate: Gate,
+        realm: IRealm,
+        client: RelayClient,
+        clock: IReactorTime,
+        asker: Asker | None = None,
     ) -> None:
         super().__init__()
         auth, server = config.auth, config.server
@@ -66,6 +77,8 @@ class ProxyResource(Resource):
         self._gate = gate
         self._realm = realm
         self._clock = clock
+        self._asker = asker
+        self._settle = self._conclude if asker is None else self._ask
         self._cors = Cors(server.cors_origins)
         self._trusted = TrustedProxies(server.trusted_proxies)
         self._target = UpstreamTarget.from_url(config.upstream.url)
@@ -132,14 +145,14 @@ class ProxyResource(Resource):
             return
         keys = self._realm.keys
         if keys is None:
-            answer_unavailable(request)
+            answer_unavailable(request, RelayReason.KEYS)
             return
         destination = self._destination(path)
         verdict = self._judge(request, destination, keys)
         if isinstance(verdict, Refusal) and verdict.reason is Reason.UNKNOWN_KEY:
             self._admit_after_refetch(request, destination, query, verdict)
         else:
-            self._conclude(request, destination, query, verdict)
+            self._settle(request, destination, query, verdict)
 
     def _judge(
         self, request: StreamingRequest, destination: _Destination, keys: KeySet
@@ -160,13 +173,39 @@ class ProxyResource(Resource):
         fetched = self._realm.keysFor(refusal.key_id)
         request.notifyFinish().addErrback(lambda _: fetched.cancel())
         fetched.addCallbacks(
-            lambda keys: self._conclude(request, destination, query, self._judge(request, destination, keys)),
-            lambda failure: self._no_keys(request, failure),
+            lambda keys: self._settle(request, destination, query, self._judge(request, destination, keys)),
+            lambda failure: self._unavailable(request, RelayReason.KEYS, failure),
         ).addErrback(self._broken, request)
 
-    def _no_keys(self, request: StreamingRequest, failure: Failure) -> None:
-        if not failure.check(CancelledError):  # else the client has left
-            answer_unavailable(request)
+    def _ask(
+        self,
+        request: StreamingRequest,
+        destination: _Destination,
+        query: bytes | None,
+        verdict: Identity | Refusal,
+    ) -> None:
+        """Conclude when Keycloak has been asked about a token that is good in all else."""
+        if self._asker is None or isinstance(verdict, Refusal):
+            self._conclude(request, destination, query, verdict)
+            return
+
+        def answered(refusal: Refusal | None) -> None:
+            # Meanwhile its time may have run out, as its key's may.
+            judged = refusal or self._judge(request, destination, self._realm.keys)
+            self._conclude(request, destination, query, judged)
+
+        asked = self._asker.ask(request, verdict)
+        request.notifyFinish().addErrback(lambda _: asked.cancel())
+        asked.addCallbacks(
+            answered, lambda failure: self._unavailable(request, RelayReason.INTROSPECTION, failure)
+        ).addErrback(self._broken, request)
+
+    def _unavailable(self, request: StreamingRequest, reason: RelayReason, failure: Failure) -> None:
+        if failure.check(CancelledError):  # the client has left
+            return
+        if not failure.check(KeycloakUnavailable):
+            self._log.failure("asking Keycloak failed", failure, request_id=request.requestId)
+        answer_unavailable(request, reason)
 
     def _broken(self, failure: Failure, request: StreamingRequest) -> None:
         self._log.failure("judging a request failed", failure, request_id=request.requestId)

@@ -17,6 +17,12 @@ REQUESTS: dict[str, dict[str, Trouble]] = {
             WAIT,
             "`/readyz` says why: `auth.issuerUrl`, `auth.discoveryUrl`, `auth.caFile`, or the network.",
         ),
+        "introspection_unavailable": Trouble(
+            "Keycloak was asked about the token (`gate.introspect`) and does not answer (503).",
+            WAIT,
+            "The log says what it answers instead. Without `gate.introspect` tokens are good while Keycloak "
+            "is away.",
+        ),
         "connections_exhausted": Trouble(
             "There are as many connections as `server.maxConnections`, or one address has as many as "
             "`server.maxConnectionsPerAddress` (503).",
@@ -85,15 +91,13 @@ REQUESTS: dict[str, dict[str, Trouble]] = {
             "The `client_id` was not made here.",
             ADD_AGAIN,
             "If all clients meet it at once, `auth.sealingKeys`, or `auth.clientSecret` which they are "
-            "derived from, "
-            "has changed: put the old key behind the new one.",
+            "derived from, has changed: put the old key behind the new one.",
         ),
         "client_expired": Trouble(
             "The registration is older than `auth.clientTtl`.",
             ADD_AGAIN,
             "Raise `auth.clientTtl`; `0s` is for ever and costs nothing. Some clients do not register "
-            "again by "
-            "themselves.",
+            "again by themselves.",
         ),
         "client_document_refused": Trouble(
             "The `client_id` is a URL whose document is not accepted, not there, or breaks a rule.",
@@ -150,8 +154,7 @@ REQUESTS: dict[str, dict[str, Trouble]] = {
             "The consent page's answer came without the cookie of the browser that was asked.",
             "Allow cookies for this site, then go back to your app and start again.",
             "On http, or behind a proxy that changes the host, `__Host-` cookies are lost: `auth.baseUrl` "
-            "must be the "
-            "URL in the browser.",
+            "must be the URL in the browser.",
         ),
         "consent_denied": Trouble("The person said no.", AGAIN, "Nothing."),
         "state_unknown": Trouble(

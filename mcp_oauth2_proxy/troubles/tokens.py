@@ -101,5 +101,11 @@ TOKENS: dict[str, dict[str, Trouble]] = {
             "client, and "
             "be in the access token's `scope` (*Include in token scope*).",
         ),
+        "token_inactive": Trouble(
+            "Keycloak was asked (`gate.introspect`) and calls the token inactive before its time.",
+            "Sign in again.",
+            "If it happens to everybody: Keycloak 26.6.2 and newer say so of each token whose `aud` does not "
+            "name `auth.clientId`. Add a mapper of type *Audience* to that client (docs/configuration.md).",
+        ),
     },
 }

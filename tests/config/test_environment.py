@@ -73,6 +73,7 @@ VALUES = {
     "limits.authorizeTotal": ("1000/1h30m", Rate(1000, 5400.0)),
     "limits.tokenPerAddress": ("5/500ms", Rate(5, 0.5)),
     "limits.tokenTotal": ("0/1m", Rate(0, 60.0)),
+    "gate.introspect": ("10s", 10.0),
     "store.url": ("redis://h:1/2", StoreUrl(StoreKind.REDIS, hosts=(("h", 1),), database=2)),
     "store.timeout": ("500ms", 0.5),
     "log.level": ("debug", "DEBUG"),
