@@ -37,6 +37,7 @@ setup(
         ],
         "test": [
             "mcp>=2.0",  # real client and server in the end-to-end tests
+            "h11>=0.16",  # a second reader of HTTP/1.1: what an upstream and a client make of our bytes
             "hypothesis>=6.100",  # property tests of everything that parses
             "jsonschema>=4.23",  # validates the published configuration schema and the chart's renderings
             "kubernetes-validate>=1.34",  # Kubernetes' own schemas, for what the chart renders

@@ -40,7 +40,6 @@ class Purpose(Enum):
     CODE = "authorization code"
     REFRESH = "refresh token"
     ANSWER = "refresh answer"
-    ENDING = "session ending"
 
 
 class Sealer:

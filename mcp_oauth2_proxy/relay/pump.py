@@ -63,6 +63,8 @@ class RequestBody(Protocol):
             return
         self._received += len(data)
         if self._limit and self._received > self._limit:
+            # The rest is not wanted, and the answer must say so: it may be without end.
+            self._client().stopProducing()
             self._fail(Failure(BodyTooLarge(self._limit)))
             return
         self._consumer.write(data)

@@ -45,6 +45,11 @@ class RequestBody:
         return self._reader is not None or self._discarding
 
     @property
+    def is_read(self) -> bool:
+        """Whether somebody reads the body, and wants the rest of it."""
+        return self._reader is not None and not self._discarding
+
+    @property
     def wants_data(self) -> bool:
         """Whether the client's socket should be read for this body."""
         if self.complete or self._discarding:

@@ -13,7 +13,7 @@ from zope.interface import implementer
 from mcp_oauth2_proxy.wire.answers import MALFORMED, error_body
 from mcp_oauth2_proxy.wire.body import RequestBody
 from mcp_oauth2_proxy.wire.deadline import Deadline
-from mcp_oauth2_proxy.wire.errors import BodyIncomplete
+from mcp_oauth2_proxy.wire.errors import BodyIncomplete, BodyMalformed, BodyStalled
 from mcp_oauth2_proxy.wire.framing import response_head
 from mcp_oauth2_proxy.wire.head import Rejection
 from mcp_oauth2_proxy.wire.parser import ArrivedHead, RequestParser
@@ -51,14 +51,12 @@ class ServerChannel(Protocol):
         self._beginning = False
         self._closing = False
         self._producer: Any = None
-        #: Whether the client reads slower than we write.
-        self._held = False
 
     # What twisted.web's Request asks of its channel.
 
     def getPeer(self) -> IAddress:
         """Return the client's address."""
-        return self.peer
+        return self.transport.getPeer()  # type: ignore[union-attr]
 
     def getHost(self) -> IAddress:
         """Return the address the client has connected to."""
@@ -66,7 +64,7 @@ class ServerChannel(Protocol):
 
     def isSecure(self) -> bool:
         """Return whether the client's connection is TLS."""
-        return self._secure
+        return ISSLTransport.providedBy(self.transport)
 
     def write(self, data: bytes) -> None:
         """Send bytes as they are."""
@@ -74,42 +72,30 @@ class ServerChannel(Protocol):
             self.transport.write(data)  # type: ignore[union-attr]
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Let the client hold back whoever writes the answer."""
-        if streaming:
-            self._producer = producer
-            if self._held:
-                producer.pauseProducing()
-        else:
-            self._hand_transport_to(producer, False)
+        """Let the transport hold back whoever writes the answer."""
+        if not streaming:
+            self.transport.registerProducer(producer, False)  # type: ignore[union-attr]
+            return
+        self._producer = producer
+        self.transport.registerProducer(self, True)  # type: ignore[union-attr]
 
     def unregisterProducer(self) -> None:
         """The answer has been handed over."""
-        if self._producer is None:
-            self._hand_transport_to(self, True)
         self._producer = None
-
-    def _hand_transport_to(self, producer: Any, streaming: bool) -> None:
-        transport: Any = self.transport
-        transport.unregisterProducer()
-        transport.registerProducer(producer, streaming)
-
-    # What the transport asks of its producer, which the channel is for as long as the connection lasts.
+        self._blocked.clear()
+        self.transport.unregisterProducer()  # type: ignore[union-attr]
 
     def pauseProducing(self) -> None:
         """The client reads slower than we write."""
-        self._held = True
         self._blocked.set(self.site.limits.write_timeout)
         if self._producer is not None:
             self._producer.pauseProducing()
 
     def resumeProducing(self) -> None:
         """The client has caught up."""
-        self._held = False
         self._blocked.clear()
         if self._producer is not None:
             self._producer.resumeProducing()
-        else:
-            self._next()
 
     def stopProducing(self) -> None:
         """The transport is gone."""
@@ -125,7 +111,7 @@ class ServerChannel(Protocol):
         if self._parser.ended or self._parser.last:
             return False
         body = request.body
-        if body.complete or body.asked_for:
+        if body.complete or body.is_read:
             return True
         # Nobody wants this body. A short one is read and dropped; a long one, or one that the client
         # holds back until it is asked for, is cheaper to cut.
@@ -153,11 +139,7 @@ class ServerChannel(Protocol):
 
     def connectionMade(self) -> None:
         """A client has come."""
-        transport: Any = self.transport
-        tune(transport)
-        self.peer: IAddress = transport.getPeer()
-        self._secure = ISSLTransport.providedBy(transport)
-        transport.registerProducer(self, True)
+        tune(self.transport)
         self.site.connections.add(self)
         self._deadline.set(self.site.limits.idle_timeout)
 
@@ -226,16 +208,16 @@ class ServerChannel(Protocol):
             at = parser.feed(data, at)
         self._unparsed = b"" if parser.ended else data[at:]
         if parser.ended and not parser.in_request and self._body is not None:
-            self._break_body("the request's framing is broken")
+            self._break_body(BodyMalformed("the framing of the request body is broken"))
         if self._current is not None:
             self._current.body.flush()
         if self._body is not None and self._reading:
             self._deadline.set(self.site.limits.read_timeout)
 
-    def _break_body(self, why: str) -> None:
+    def _break_body(self, error: BodyIncomplete) -> None:
         body, self._body = self._body, None
         if body is not None:
-            body.fail(BodyIncomplete(why))
+            body.fail(error)
             body.flush()
 
     def _next(self) -> None:
@@ -243,7 +225,7 @@ class ServerChannel(Protocol):
         if self._beginning:
             return  # a request that was answered at once: the loop below goes on to the next
         self._beginning = True
-        while self._current is None and self._waiting and not self._closing and not self._held:
+        while self._current is None and self._waiting and not self._closing:
             request = self._current = self._waiting.pop(0)
             request.process()
             if self._unparsed and not self._closing:
@@ -306,7 +288,7 @@ class ServerChannel(Protocol):
             self.transport.abortConnection()  # type: ignore[union-attr]
         elif self._parser.in_request:
             self._parser.give_up(Rejection(408, "the request head did not arrive in time"))
-            self._break_body("the client sent nothing for too long")
+            self._break_body(BodyStalled("the request body did not go on in time"))
             self._next()
         else:
             self._close()
@@ -321,15 +303,12 @@ class ServerChannel(Protocol):
             return
         self._closing = True
         self._deadline.set(LINGER)
-        self._blocked.clear()
         transport: Any = self.transport
-        # A transport with a producer waits for it before it closes.
-        transport.unregisterProducer()
         if not self._reading:
             self._reading = True
             transport.resumeProducing()
         half_close = getattr(transport, "loseWriteConnection", None)
-        if half_close is None or (self._body is None and self._parser.rejection is None):
+        if half_close is None or (self._body is None and not self._parser.broken):
             transport.loseConnection()
         else:
             half_close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,8 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_HEAD_LINES = 200
 #: What every answer begins with. llhttp would also take RTSP, ICE, and empty lines before it.
 _START = b"HTTP/1."
+#: What no reason phrase has in it (RFC 9112 section 4).
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class ClientConnection(Protocol):
@@ -235,8 +238,8 @@ class ClientConnection(Protocol):
     def on_headers_complete(self) -> None:
         """The head is there: hand the answer to whoever waits for it."""
         code = self._parser.get_status_code()
-        if not 100 <= code <= 999:
-            self._refuse("the upstream sent an answer without a valid status")
+        if not 100 <= code <= 999 or (not self._phrase.isalpha() and _CONTROL.search(self._phrase)):
+            self._refuse("the upstream sent an answer without a valid status line")
         self._interim = code < 200
         if self._interim:
             if code == 101:
@@ -325,7 +328,7 @@ class ClientConnection(Protocol):
         usable = self._error is None and self._upload is None and self._persistent and self._reusable
         if self._method == b"HEAD":
             self._parser = httptools.HttpResponseParser(self)
-        waiting, self._waiting = self._waiting, None
+        self._hand_over()
         self._response = None
         if usable:
             self.reused = True
@@ -337,9 +340,6 @@ class ClientConnection(Protocol):
             if self.transport is not None:
                 self.transport.loseConnection()
         response.ended(WHOLE)
-        if waiting is not None:
-            # Last of all: whoever waits can take the answer as a whole, and may use this connection again.
-            waiting.callback(response)
 
     def _until_close(self, response: WireResponse) -> bool:
         return response.length is UNKNOWN_LENGTH and not any(

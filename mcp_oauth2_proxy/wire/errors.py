@@ -31,6 +31,14 @@ class BodyIncomplete(WireError):
     """A request body ended before its end: the client left, stalled or broke the framing."""
 
 
+class BodyMalformed(BodyIncomplete):
+    """The framing of a request body is broken."""
+
+
+class BodyStalled(BodyIncomplete):
+    """A request body did not go on in time."""
+
+
 class UpstreamGone(WireError):
     """The upstream closed the connection before its answer was whole."""
 

@@ -26,6 +26,8 @@ MAX_FRAMING = 16 * 1024
 FRAMING_PER_BYTE = 8
 #: What ends a head, and a chunked body.
 EMPTY_LINE = b"\r\n\r\n"
+#: A line that asks for another protocol (RFC 9110 section 7.8).
+_UPGRADE = re.compile(rb"\r\nupgrade:[^\r]*", re.IGNORECASE)
 #: A request line that is well-formed up to a version that nobody here speaks.
 _OTHER_VERSION = re.compile(rb"[A-Z-]+ [^ \r\n]+ HTTP/[2-9]\.[0-9]")
 
@@ -61,6 +63,10 @@ class _Refused(Exception):
     """Ends a parse from within a callback; :attr:`RequestParser.rejection` holds the reason."""
 
 
+class _Upgrade(Exception):
+    """Ends the parse of a head that asks for another protocol."""
+
+
 @define(eq=False)
 class _Message:
     """The request that is being parsed."""
@@ -82,12 +88,16 @@ class RequestParser:
         self._limits = limits
         self._parser: Any = httptools.HttpRequestParser(self)
         self._message: _Message | None = None
+        #: A head that nobody has been told of yet.
+        self._arrived: ArrivedHead | None = None
         #: The head that is being parsed, as far as it has been; and the empty line before it.
         self._head = self._lead = b""
         #: The last bytes of a chunked body, which an empty line may have begun with.
         self._tail = b""
-        #: Whether nothing more will be understood: broken, upgraded, or the last request has been parsed.
+        #: Whether nothing more will be understood: broken, or the last request has been parsed.
         self.ended = False
+        #: Whether what has come is no acceptable request, or not to its end.
+        self.broken = False
         #: Whether the request that has begun is the last one: its client wants the connection closed.
         self.last = False
         #: What to answer where the connection ended in something that was no acceptable request.
@@ -131,6 +141,7 @@ class RequestParser:
         piece = data[start:end]
         self._head = self._head + piece if known else piece
         self._run(piece)
+        self._tell_head()
         if too_large and not self.ended:
             self._break_off(_TOO_LARGE if b"\r\n" in self._head else TARGET_TOO_LONG)
         return end
@@ -148,33 +159,51 @@ class RequestParser:
     def _run(self, piece: bytes | memoryview) -> None:
         try:
             self._parser.feed_data(piece)
-        except httptools.HttpParserUpgrade:
-            # An upgrade is never taken up: the request is answered as if it had not asked (RFC 9110
-            # section 7.8), and what follows in the other protocol is dropped.
-            self.ended = True
         except (httptools.HttpParserInvalidMethodError, httptools.HttpParserInvalidURLError):
             self._break_off(_MALFORMED)
-        except (httptools.HttpParserError, _Refused):
-            self._break_off(_VERSION if _OTHER_VERSION.match(self._head) else _MALFORMED)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if isinstance(error.__context__, _Upgrade):
+                self._without_upgrade()
+            else:
+                self._break_off(_VERSION if _OTHER_VERSION.match(self._head) else _MALFORMED)
+
+    def _without_upgrade(self) -> None:
+        """Parse a head again as if it had not asked for another protocol, which nobody has to grant.
+
+        llhttp would take the request for whole at its head, and its body for the other protocol. Java's
+        client asks for h2c with every POST.
+        """
+        self._parser = httptools.HttpRequestParser(self)
+        self._head = _UPGRADE.sub(b"", self._head)
+        self._run(self._head)
 
     def give_up(self, rejection: Rejection) -> None:
         """Parse no more: the rest of the request did not come."""
         self._break_off(rejection)
 
     def _break_off(self, rejection: Rejection) -> None:
-        self.ended = True
+        self.ended = self.broken = True
         message, self._message = self._message, None
-        if message is not None and message.has_head:
+        if message is not None and message.has_head and self._arrived is None:
             self.rejection = None  # its request has been made and answers for itself
         elif self.rejection is None:
             self.rejection = rejection
+        self._arrived = None
+
+    def _tell_head(self) -> None:
+        """Tell of a head once llhttp has nothing against it either, which it says last."""
+        if self._arrived is not None:
+            arrived, self._arrived = self._arrived, None
+            self._events.head_arrived(arrived)
 
     # What llhttp calls.
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        begun = self._message is not None
         self._message = _Message()
-        self._events.request_began()
+        if not begun:
+            self._events.request_began()
 
     def on_url(self, url: bytes) -> None:
         """A piece of the request target."""
@@ -193,6 +222,8 @@ class RequestParser:
     def on_headers_complete(self) -> None:
         """The head is there: judge it."""
         message = self._current()
+        if self._parser.should_upgrade() and _UPGRADE.search(self._head):
+            raise _Upgrade
         method, version = self._parser.get_method(), self._parser.get_http_version()
         # llhttp also takes RTSP and ICE, and more than one space; a line has one reading here.
         line = b"%b %b HTTP/%b\r\n" % (method, message.target, version.encode("ascii"))
@@ -208,7 +239,7 @@ class RequestParser:
         message.has_head = True
         message.left = head.length
         self.last = not self._parser.should_keep_alive()
-        self._events.head_arrived(ArrivedHead(method, message.target, version, message.pairs, head))
+        self._arrived = ArrivedHead(method, message.target, version, message.pairs, head)
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
@@ -217,8 +248,10 @@ class RequestParser:
 
     def on_message_complete(self) -> None:
         """The request is whole."""
-        if self._current().framing < 0:
+        message = self._current()
+        if message.framing < 0 or message.left:
             self._refuse(_MALFORMED)
+        self._tell_head()
         self._message = None
         self._head = self._lead = self._tail = b""
         self.ended = self.last

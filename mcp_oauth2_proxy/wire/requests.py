@@ -10,6 +10,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
+from mcp_oauth2_proxy.wire.errors import BodyIncomplete
 from mcp_oauth2_proxy.wire.head import Pairs
 from mcp_oauth2_proxy.wire.headers import RawHeaders
 
@@ -83,12 +84,13 @@ class Upload:
     It can change connections as long as nothing of the request has been sent: see :meth:`detach`.
     """
 
-    __slots__ = ("_body", "_carrier", "_chunked", "_failure", "_held")
+    __slots__ = ("_body", "_carrier", "_failure", "_held", "_left")
 
     def __init__(self, body: IBodyProducer) -> None:
         #: ``None`` once it has ended, or is not wanted any more.
         self._body: IBodyProducer | None = body
-        self._chunked = body.length is UNKNOWN_LENGTH
+        #: Bytes that are still to come of those announced; ``None`` for chunks.
+        self._left: int | None = None if body.length is UNKNOWN_LENGTH else body.length
         self._carrier: Carrier | None = None
         self._failure: Failure | None = None
         #: What the body brought while there was no connection.
@@ -139,8 +141,14 @@ class Upload:
 
     def write(self, data: bytes) -> None:
         """See :class:`IConsumer`. After the answer has ended, what still comes is dropped."""
-        if data and self._body is not None:
-            self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        if not data or self._body is None:
+            return
+        if self._left is None:
+            self._send(b"%x\r\n%b\r\n" % (len(data), data))
+            return
+        self._left -= len(data)
+        if self._left >= 0:
+            self._send(data)
 
     def pauseProducing(self) -> None:
         """See :class:`IPushProducer`: the upstream reads slower than the client sends."""
@@ -164,8 +172,12 @@ class Upload:
     def _whole(self, _: object) -> None:
         if self._body is None:
             return  # it was stopped: nobody asks any more
+        if self._left:
+            # The next request on this connection would be taken for the rest, or the rest for a request.
+            self._broken(Failure(BodyIncomplete("the body is not as long as it was said to be")))
+            return
         self._body = None
-        if self._chunked:
+        if self._left is None:
             self._send(b"0\r\n\r\n")
         carrier, self._carrier = self._carrier, None
         if carrier is not None:

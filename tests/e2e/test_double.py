@@ -41,7 +41,3 @@ class DoubleDocuments(_OnTheDouble, flow.Documents):
 
 class DoubleReuse(_OnTheDouble, flow.Reuse):
     """Refresh tokens that come again, at the double, which rotates them too."""
-
-
-class DoubleIntrospection(_OnTheDouble, flow.Introspection):
-    """Asking the double about tokens."""

@@ -257,6 +257,27 @@ class Uploads(SynchronousTestCase):
         assert sent.uploaded is not None
         self.assertIsNone(self.successResultOf(sent.uploaded))
 
+    def test_a_body_that_is_not_to_be_had(self) -> None:
+        """Broken chunks are 400 and a stalled body 408, then the connection ends; the upload is cut."""
+        for status, more, seconds in ((400, b"zz\r\n", 0), (408, b"3\r\none", 31)):
+            client, sent = self.scene.relayed(b"POST /mcp", b"Transfer-Encoding: chunked", body=b"1\r\nx\r\n")
+            sent.take_body(self.sink)
+            client.send(more)
+            client.clock.advance(seconds)
+            self.assertEqual(client.head()[0], status)
+            self.assertEqual(client.header(b"Connection"), b"close")
+            self.assertEqual(self.scene.done[-1].notes["reason"], "request_body_incomplete")
+            assert sent.uploaded is not None
+            self.assertEqual(sent.uploaded.called, True)
+
+    def test_a_body_that_is_too_large_ends_its_connection(self) -> None:
+        """It might be without end, and nobody wants the rest."""
+        scene = Scene(configuration(server={"max_body_bytes": 4}))
+        client, sent = scene.relayed(b"POST /mcp", b"Transfer-Encoding: chunked", body=b"2\r\nxx\r\n")
+        sent.take_body(self.sink)
+        client.send(b"3\r\nxxx\r\n")
+        self.assertEqual((client.head()[0], client.header(b"Connection")), (413, b"close"))
+
     def test_continue_is_said_when_the_upstream_is_there(self) -> None:
         """100 Continue means that somebody takes the body."""
         client, sent = self.scene.relayed(b"POST /mcp", b"Content-Length: 3", b"Expect: 100-continue")
@@ -370,4 +391,4 @@ class Draining(SynchronousTestCase):
         client.leave()
         self.scene.clock.advance(60)
         self.scene.proxy.end_idle_streams()
-        self.assertEqual(self.scene.proxy._under_way, set())
+        self.assertEqual(self.scene.proxy._streams, set())

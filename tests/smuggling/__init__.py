@@ -1,0 +1,1 @@
+"""Bytes that attack, and what must become of them."""
