@@ -18,7 +18,7 @@ from mcp_oauth2_proxy.wire.framing import response_head
 from mcp_oauth2_proxy.wire.head import Rejection
 from mcp_oauth2_proxy.wire.parser import ArrivedHead, RequestParser
 from mcp_oauth2_proxy.wire.request import StreamingRequest
-from mcp_oauth2_proxy.wire.sockets import tune
+from mcp_oauth2_proxy.wire.sockets import ended, tune
 
 if TYPE_CHECKING:
     from mcp_oauth2_proxy.wire.site import WireSite
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MAX_DRAINED = 64 * 1024
 #: Seconds the client has to read the last answer of a connection that we close, before it is cut.
 LINGER = 30.0
+#: Seconds between two looks at whether a client has left, while nothing of it is read.
+LOOK = 0.5
 #: Requests of one connection that wait behind the one being answered before no more are parsed.
 MAX_PIPELINED = 8
 
@@ -275,17 +277,22 @@ class ServerChannel(Protocol):
             return
         self._reading = reading
         if reading:
-            if body is not None:
-                self._deadline.set(self.site.limits.read_timeout)
+            in_request = body is not None or self._parser.in_request
+            self._deadline.set(self.site.limits.read_timeout if in_request else 0)
             self.transport.resumeProducing()  # type: ignore[union-attr]
         else:
-            # We are the slow one now.
-            self._deadline.clear()
+            # We are the slow one now: the client may not be blamed, but it may leave.
+            self._deadline.set(LOOK)
             self.transport.pauseProducing()  # type: ignore[union-attr]
 
     def _too_slow(self) -> None:
         if self._closing:
             self.transport.abortConnection()  # type: ignore[union-attr]
+        elif not self._reading:
+            if ended(self.transport):
+                self.abort()
+            else:
+                self._deadline.set(LOOK)
         elif self._parser.in_request:
             self._parser.give_up(Rejection(408, "the request head did not arrive in time"))
             self._break_body(BodyStalled("the request body did not go on in time"))

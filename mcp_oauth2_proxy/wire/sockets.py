@@ -23,6 +23,8 @@ _OPTIONS = tuple(
     )
     if hasattr(socket, name)
 )
+#: Where the system cannot tell an end behind unread bytes (Linux can), a reset is still told.
+_ENDS = getattr(select, "POLLRDHUP", 0)
 
 
 def tune(transport: Any) -> None:
@@ -48,6 +50,16 @@ def arrivals(transport: Any) -> Callable[[], bool]:
     poll.register(connection, select.POLLIN)
     # Errors are always told. 0 ms: this is a question, nobody waits.
     return lambda: bool(poll.poll(0))
+
+
+def ended(transport: Any) -> bool:
+    """Return whether the peer has closed or reset the connection, though what it sent before is unread."""
+    connection = _socket(transport)
+    if connection is None:
+        return False
+    poll = select.poll()
+    poll.register(connection, _ENDS)
+    return bool(poll.poll(0))
 
 
 def unsent(transport: Any) -> bytes:

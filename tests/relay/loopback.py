@@ -94,9 +94,8 @@ class Loopback:
             clock=global_reactor(),
         )
         self.done: list[Any] = []
-        self._proxy = global_reactor().listenTCP(
-            0, WireSite(proxy, reactor=global_reactor(), on_done=self.done.append), interface="127.0.0.1"
-        )
+        self.site = WireSite(proxy, reactor=global_reactor(), on_done=self.done.append)
+        self._proxy = global_reactor().listenTCP(0, self.site, interface="127.0.0.1")
 
     def _upstream_connection(self) -> Raw:
         raw = Raw()

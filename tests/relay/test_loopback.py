@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
@@ -184,6 +185,34 @@ class Sockets(TestCase):
         await upstream.until(b"half")
         client.abort()
         await upstream.lost.addTimeout(1, global_reactor())
+
+    async def test_a_client_that_leaves_unread(self) -> None:
+        """So does one of which nothing is read at the time, since something before it is slow."""
+        client = await self.loopback.send(b"POST /mcp", b"Transfer-Encoding: chunked")
+        upstream = await self.loopback.accept()
+        await upstream.until(HEAD_END)
+        upstream.write(OPEN_STREAM)
+        await client.until(HEAD_END)
+        upstream.transport.pauseProducing()
+        await self.stalls(Flood(client.transport, chunked=True))
+        client.abort()
+        await self.forgotten()
+        upstream.abort()
+        for leave in ("loseConnection", "abortConnection"):
+            client, upstream = await self.exchange(b"GET /mcp")
+            client.write(request(b"GET /mcp") * 100)
+            while all(channel._reading for channel in self.loopback.site.connections):
+                await deferLater(global_reactor(), 0)
+            getattr(client.transport, leave)()
+            await upstream.lost.addTimeout(1, global_reactor())
+            await self.forgotten()
+
+    async def forgotten(self) -> None:
+        """See that no request is under way within a second."""
+        end = global_reactor().seconds() + 1
+        while self.loopback.site.active_requests:
+            self.assertLess(global_reactor().seconds(), end)
+            await deferLater(global_reactor(), 0.01)
 
     async def test_a_truncated_answer_never_looks_whole(self) -> None:
         """If the upstream dies in mid-body the client's connection breaks, whatever the framing."""

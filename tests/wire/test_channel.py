@@ -305,6 +305,17 @@ class Time(ChannelCase):
         self.root.requests[0].finish()
         self.assertIn(b"HTTP/1.1 408 ", self.wire.sent)
 
+    def test_a_slow_head_behind_many(self) -> None:
+        """And one that was not even looked at while too many waited before it."""
+        self.wire.receive(GET * 12 + b"GET / HT")
+        self.assertFalse(self.wire.reading)
+        self.clock.advance(1000)
+        for number in range(12):
+            self.root.requests[number].finish()
+        self.assertTrue(self.wire.reading)
+        self.clock.advance(31)
+        self.assertIn(b"HTTP/1.1 408 ", self.wire.sent)
+
     def test_a_stalled_body(self) -> None:
         """A body without progress breaks off; one with progress may take as long as it likes."""
         self.wire.receive(POST % 100)
