@@ -22,9 +22,11 @@ from mcp_oauth2_proxy.cimd.lookup import Lookup
 from mcp_oauth2_proxy.config.model import Config
 from mcp_oauth2_proxy.facade.facade import Facade
 from mcp_oauth2_proxy.facade.sealing import Sealer
+from mcp_oauth2_proxy.gate.endings import Endings
 from mcp_oauth2_proxy.gate.gate import Gate
 from mcp_oauth2_proxy.gate.policy import Policy
 from mcp_oauth2_proxy.keycloak.agent import keycloak_http
+from mcp_oauth2_proxy.keycloak.introspection import Introspection
 from mcp_oauth2_proxy.keycloak.realm import Realm
 from mcp_oauth2_proxy.ops.access import AccessLog
 from mcp_oauth2_proxy.ops.health import Healthz, Probe, Readyz
@@ -32,6 +34,7 @@ from mcp_oauth2_proxy.ops.logs import configure_logging
 from mcp_oauth2_proxy.ops.peers import TrustedProxies, plain_address
 from mcp_oauth2_proxy.ops.signals import on_next_signal
 from mcp_oauth2_proxy.ops.systemd import ServiceManager
+from mcp_oauth2_proxy.relay.asking import Asker
 from mcp_oauth2_proxy.relay.client import RelayClient
 from mcp_oauth2_proxy.relay.proxy import ProxyResource
 from mcp_oauth2_proxy.stores.open import open_store
@@ -95,29 +98,42 @@ class ProxyService(Service):
             idle_timeout=upstream.idle_timeout,
             tls=TrustPolicy(upstream.ca_file),
         )
+        endings = Endings(remember=config.gate.remember_logouts)
+        policy, asker = Policy.from_config(config), None
+        if config.gate.introspect:
+            remember = config.gate.introspect
+            asker = Asker(Introspection(self._realm.introspect, clock=reactor, remember=remember), policy)
         self._relay = ProxyResource(
             config,
-            gate=Gate(Policy.from_config(config)),
+            gate=Gate(policy, endings),
             realm=self._realm,
             client=RelayClient(self._agent),
             clock=reactor,
+            asker=asker,
         )
         self._documents = Fetcher(
             auth.cimd, reactor=reactor, lookup=Lookup(reactor), tls=TrustPolicy(auth.cimd.ca_file)
         )
         self._store = open_store(config.store, reactor)
-        self._probes = (self._unready, self._realm.unready, self._store.unready)
-        facade = Facade(
+        self._facade = Facade(
             config,
             realm=self._realm,
             store=self._store,
             sealer=Sealer.from_config(auth, reactor.seconds),
             clock=reactor,
             fetch=self._documents.get,
+            endings=endings,
+            on_endings=self._relay.end_ended,
+        )
+        self._probes = (
+            self._unready,
+            self._realm.unready,
+            self._store.unready,
+            self._facade.endings.unready,
         )
         root = build_root(
             auth.base_url,
-            facade=facade,
+            facade=self._facade,
             relay=self._relay,
             healthz=Healthz(),
             readyz=Readyz([*self._probes, others]),
@@ -146,6 +162,7 @@ class ProxyService(Service):
             return
         self._realm.startService()
         self._store.start()
+        self._facade.endings.start()
 
     def listen(self) -> bool:
         """Take connections from now on; return ``False`` where ``on_fatal`` has heard that it cannot be."""
@@ -220,6 +237,7 @@ class ProxyService(Service):
             await self._realm.stopService()
         self._agent.closeIdle()
         await self._keycloak.close()
+        self._facade.endings.stop()
         await self._store.close()
         self._manager.stopped()
         self.drained = True

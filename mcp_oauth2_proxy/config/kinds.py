@@ -96,6 +96,29 @@ def _positive_duration(value: object) -> float:
     return seconds
 
 
+#: Seconds for which a logout may be remembered: below, no access token would be covered; above, starting
+#: would mean reading a long past.
+MIN_LOGOUT_MEMORY, MAX_LOGOUT_MEMORY = 60.0, 7 * 86400.0
+
+
+def _logout_memory(value: object) -> float:
+    seconds = _duration(value)
+    if not MIN_LOGOUT_MEMORY <= seconds <= MAX_LOGOUT_MEMORY:
+        raise ValueError("must be from 1m to 168h: what access tokens live, and no week")
+    return seconds
+
+
+#: Seconds for which Keycloak's word may be taken: below, every request would ask; above, nobody would gain.
+MIN_INTROSPECTION, MAX_INTROSPECTION = 1.0, 300.0
+
+
+def _introspection(value: object) -> float:
+    seconds = _duration(value)
+    if seconds and not MIN_INTROSPECTION <= seconds <= MAX_INTROSPECTION:
+        raise ValueError("must be from 1s to 5m, or 0s for not asking Keycloak at all")
+    return seconds
+
+
 _SIZE = re.compile(r"(\d{1,15})\s*(|b|kib|mib|gib)", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "b": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
 
@@ -300,6 +323,8 @@ SIZE = Kind(
 POSITIVE_DURATION = Kind(
     "duration", _positive_duration, {"type": "string", "pattern": DURATION_PATTERN}, format_duration
 )
+LOGOUT_MEMORY = Kind("duration", _logout_memory, POSITIVE_DURATION.schema, format_duration)
+INTROSPECTION = Kind("duration", _introspection, DURATION.schema, format_duration)
 POSITIVE_SIZE = Kind("size", _positive_size, {**SIZE.schema, "minimum": 1})
 COUNT = Kind("number", _count, {"type": "integer", "minimum": 1})
 LIMIT = Kind("number", _limit, {"type": "integer", "minimum": 0})

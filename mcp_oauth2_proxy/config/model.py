@@ -295,6 +295,19 @@ class Auth:
 
 
 @frozen
+class GateSettings:
+    """``gate.*``: what ends a token's use beside its own time."""
+
+    remember_logouts: float = setting(
+        "how long a logout is remembered; not shorter than access tokens live", default=86400.0
+    )
+    introspect: float = setting(
+        "ask Keycloak whether tokens are active, and take its word for so long (1s to 5m; 0: do not ask)",
+        default=0.0,
+    )
+
+
+@frozen
 class Limits:
     """``limits.*``: how often the OAuth endpoints answer, as COUNT/DURATION (0: no limit)."""
 
@@ -341,6 +354,7 @@ class Config:
     auth: Auth
     server: Server = field(factory=Server)
     headers: Headers = field(factory=Headers)
+    gate: GateSettings = field(factory=GateSettings)
     limits: Limits = field(factory=Limits)
     store: Store = field(factory=Store)
     log: Log = field(factory=Log)

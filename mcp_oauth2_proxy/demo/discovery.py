@@ -18,6 +18,7 @@ def discovery_document(realm: RealmDefinition, issuer: str) -> dict[str, Any]:
         "token_endpoint": f"{endpoints}/token",
         "end_session_endpoint": f"{endpoints}/logout",
         "jwks_uri": f"{endpoints}/certs",
+        "introspection_endpoint": f"{endpoints}/token/introspect",
         "revocation_endpoint": f"{endpoints}/revoke",
         "grant_types_supported": ["authorization_code", "password", "refresh_token"],
         "response_types_supported": ["code"],
@@ -27,6 +28,7 @@ def discovery_document(realm: RealmDefinition, issuer: str) -> dict[str, Any]:
         "id_token_signing_alg_values_supported": ["RS256"],
         "token_endpoint_auth_methods_supported": _CLIENT_AUTHENTICATION,
         "revocation_endpoint_auth_methods_supported": _CLIENT_AUTHENTICATION,
+        "introspection_endpoint_auth_methods_supported": _CLIENT_AUTHENTICATION,
         "scopes_supported": [
             "openid",
             *SHOWN_SCOPES,

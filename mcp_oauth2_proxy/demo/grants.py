@@ -163,11 +163,11 @@ class Grants:
         if asked is not None and not self._realm.scope_is_valid(asked):
             raise TokenError(400, "invalid_scope", f"Invalid scopes: {asked}")
         if self._realm.rotate_refresh_tokens:
-            if claims["jti"] in mine.used:
+            if mine.used[claims["jti"]] > self._realm.refresh_token_max_reuse:
                 # Keycloak ends the client's session, so the successor of a stolen token dies too.
                 del session.clients[client.client_id]
                 raise _refused("Maximum allowed refresh token reuse exceeded")
-            mine.used.add(claims["jti"])
+            mine.used[claims["jti"]] += 1
         # Asking for less narrows this access token; the refresh token keeps all that was granted.
         narrowed = tuple(name for name in self._realm.granted(asked) if name in scopes)
         return self._issue(
@@ -214,7 +214,7 @@ class Grants:
             self._keys,
             self._randomness,
             issuer=issuer,
-            client_id=client.client_id,
+            client=client,
             session=session,
             scopes=scopes,
             held=scopes if held is None else held,
@@ -223,6 +223,32 @@ class Grants:
             nonce=nonce,
             fresh=fresh,
         )
+
+    def introspect(
+        self, form: Mapping[str, str], authorization: str | None, *, issuer: str, now: float
+    ) -> dict[str, Any]:
+        """Say whether an access or ID token is active (RFC 7662), to a client that its ``aud`` names."""
+        try:
+            client = self.authenticate(form, authorization)
+        except TokenError:
+            raise TokenError(401, "invalid_client", "Client authentication failed.") from None
+        token = form.get("token")
+        if token is None:
+            raise TokenError(400, "invalid_request", "Token not provided.")
+        claims = self._keys.verify(token)
+        if claims is None or claims["iss"] != issuer or claims["exp"] <= now:
+            return {"active": False}
+        session = self._memory.sessions.get(claims["sid"])
+        audience = [claims["aud"]] if isinstance(claims["aud"], str) else claims["aud"]
+        if client.client_id not in audience or session is None or claims["azp"] not in session.clients:
+            return {"active": False}
+        return {
+            **claims,
+            "client_id": claims["azp"],
+            "username": session.user.username,
+            "token_type": claims["typ"],
+            "active": True,
+        }
 
     def revoke(self, form: Mapping[str, str], authorization: str | None) -> dict[str, str] | None:
         """Revoke a refresh token (RFC 7009): its client's part of the session ends with it.

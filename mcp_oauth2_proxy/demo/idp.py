@@ -111,7 +111,9 @@ def _realm_tree(realm: RealmDouble) -> Resource:
     protocol.putChild(b"openid-connect", connect)
     connect.putChild(b"certs", _Keys(realm))
     connect.putChild(b"auth", _Authorization(realm))
-    connect.putChild(b"token", _Token(realm))
+    token = _Token(realm)
+    token.putChild(b"introspect", _Introspection(realm))
+    connect.putChild(b"token", token)
     connect.putChild(b"revoke", _Revocation(realm))
     connect.putChild(b"logout", _EndSession(realm))
     root.putChild(b"login-actions", actions)
@@ -237,12 +239,31 @@ class _Authenticate(_Endpoint):
 
 
 class _Token(_Endpoint):
+    isLeaf = False
+
+    def getChild(self, _path: bytes, _request: Request) -> Resource:
+        return _Missing("HTTP 404 Not Found")
+
     def render_POST(self, request: Request) -> bytes:
         request.setHeader(b"cache-control", b"no-store")
         request.setHeader(b"pragma", b"no-cache")
         try:
             document = self._realm.grants.token(
                 *_form(request),
+                request.getHeader("authorization"),
+                issuer=self._realm.issuer(request),
+                now=self._realm.now(),
+            )
+        except TokenError as error:
+            return _json(request, error.status, error.body())
+        return _json(request, 200, document)
+
+
+class _Introspection(_Endpoint):
+    def render_POST(self, request: Request) -> bytes:
+        try:
+            document = self._realm.grants.introspect(
+                _form(request)[0],
                 request.getHeader("authorization"),
                 issuer=self._realm.issuer(request),
                 now=self._realm.now(),

@@ -23,6 +23,8 @@ class Client:
     redirect_uris: tuple[str, ...] = ()
     standard_flow: bool = True
     direct_grants: bool = False
+    #: What mappers of type Audience add to the ``aud`` of its access tokens.
+    audiences: tuple[str, ...] = ()
 
     def allows_redirect(self, uri: str) -> bool:
         """Say whether an authorization answer may be sent to ``uri``."""
@@ -54,8 +56,10 @@ class RealmDefinition:
     access_token_lifespan: int = 300
     session_idle: int = 1800
     code_lifespan: int = 60
-    #: Keycloak's ``revokeRefreshToken`` with ``refreshTokenMaxReuse`` 0: a refresh token works once.
+    #: Keycloak's ``revokeRefreshToken``: a refresh token works once.
     rotate_refresh_tokens: bool = True
+    #: Keycloak's ``refreshTokenMaxReuse``: how often it works once more.
+    refresh_token_max_reuse: int = 0
 
     def client(self, client_id: str | None) -> Client | None:
         """Return the client of that id."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import uuid
+from collections import Counter
 from collections.abc import Callable
 
 from attrs import define, field, frozen
@@ -50,9 +51,9 @@ class Attempt:
 
 @define
 class ClientSession:
-    """One client's share of a session: the refresh tokens of it that have been used."""
+    """One client's share of a session: how often its refresh tokens have been used."""
 
-    used: set[str] = field(factory=set)
+    used: Counter[str] = field(factory=Counter)
 
 
 @define

@@ -8,7 +8,7 @@ import uuid
 from typing import Any
 
 from mcp_oauth2_proxy.demo.keys import RealmKeys
-from mcp_oauth2_proxy.demo.realm import SILENT_SCOPES, RealmDefinition, User
+from mcp_oauth2_proxy.demo.realm import SILENT_SCOPES, Client, RealmDefinition, User
 from mcp_oauth2_proxy.demo.sessions import Randomness, Session
 
 #: How Keycloak marks an access token's ``jti`` by the grant that made it.
@@ -41,7 +41,7 @@ def issue(
     randomness: Randomness,
     *,
     issuer: str,
-    client_id: str,
+    client: Client,
     session: Session,
     scopes: tuple[str, ...],
     held: tuple[str, ...],
@@ -55,7 +55,7 @@ def issue(
     ``scopes`` are those of the access token, ``held`` those that the refresh token stands for.
     """
     sub = subject(realm, session.user)
-    common = {"iat": now, "iss": issuer, "sub": sub, "azp": client_id, "sid": session.sid}
+    common = {"iat": now, "iss": issuer, "sub": sub, "azp": client.client_id, "sid": session.sid}
     dated = {**common, "exp": now + realm.access_token_lifespan, "acr": "1" if fresh else "0"}
     if grant_type != "password":
         dated["auth_time"] = session.auth_time
@@ -63,7 +63,7 @@ def issue(
         {
             **dated,
             "jti": f"{GRANT_MARKS[grant_type]}:{randomness.uuid()}",
-            "aud": "account",
+            "aud": [*client.audiences, "account"] if client.audiences else "account",
             "typ": "Bearer",
             "realm_access": {"roles": [f"default-roles-{realm.name}", "offline_access", "uma_authorization"]},
             "resource_access": {
@@ -94,7 +94,7 @@ def issue(
         id_claims = {
             **dated,
             "jti": randomness.uuid(),
-            "aud": client_id,
+            "aud": client.client_id,
             "typ": "ID",
             "at_hash": _half_hash(access_token),
             **_profile(session.user, scopes),

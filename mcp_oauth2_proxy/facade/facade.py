@@ -13,6 +13,7 @@ from mcp_oauth2_proxy.config.model import Config
 from mcp_oauth2_proxy.config.redirect_uris import RedirectUri
 from mcp_oauth2_proxy.facade.cookies import Cookies
 from mcp_oauth2_proxy.facade.directory import Directory, Fetch
+from mcp_oauth2_proxy.facade.endings import SharedEndings
 from mcp_oauth2_proxy.facade.errors import Reason, unavailable
 from mcp_oauth2_proxy.facade.login import Login
 from mcp_oauth2_proxy.facade.metadata import issuer
@@ -22,6 +23,7 @@ from mcp_oauth2_proxy.facade.refresh import RefreshBroker
 from mcp_oauth2_proxy.facade.scopes import supported_scopes
 from mcp_oauth2_proxy.facade.sealing import Sealer
 from mcp_oauth2_proxy.facade.vault import Vault
+from mcp_oauth2_proxy.gate.endings import Endings
 from mcp_oauth2_proxy.keycloak.interfaces import IRealm
 from mcp_oauth2_proxy.ops.cors import Cors
 from mcp_oauth2_proxy.ops.limits import Limited, LimitKind, RateLimits
@@ -32,7 +34,8 @@ from mcp_oauth2_proxy.stores.interfaces import IStore
 class Facade:
     """What the authorization server is made of.
 
-    ``fetch`` gets a stranger's JSON document, ``token_bytes(n)`` returns ``n`` unguessable bytes.
+    ``fetch`` gets a stranger's JSON document, ``token_bytes(n)`` returns ``n`` unguessable bytes. ``endings``
+    is what the gate knows of ended sessions, ``on_endings`` is called when there are new ones.
     """
 
     def __init__(
@@ -44,6 +47,8 @@ class Facade:
         sealer: Sealer,
         clock: IReactorTime,
         fetch: Fetch,
+        endings: Endings,
+        on_endings: Callable[[], object] = lambda: None,
         token_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self.auth = config.auth
@@ -52,6 +57,7 @@ class Facade:
         self.sealer = sealer
         self.clock = clock
         self.vault = Vault(store, sealer)
+        self.endings = SharedEndings(endings, vault=self.vault, clock=clock, on_news=on_endings)
         self.cookies = Cookies.for_base_url(self.base_url)
         self.pages = Pages()
         self._token_bytes = token_bytes
@@ -74,7 +80,9 @@ class Facade:
             f"{self.base_url}/oauth/token",
             f"{self.base_url}/oauth/revoke",
         )
-        self.refresher = RefreshBroker(self.auth, realm=realm, vault=self.vault, sealer=sealer, clock=clock)
+        self.refresher = RefreshBroker(
+            self.auth, realm=realm, vault=self.vault, sealer=sealer, endings=self.endings, clock=clock
+        )
 
     def random(self) -> str:
         """Return 256 unguessable bits as 43 URL-safe characters."""

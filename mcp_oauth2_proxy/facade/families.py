@@ -1,9 +1,15 @@
-"""Families of refresh tokens, and their end: all tokens that follow from one login live and die together."""
+"""Families of refresh tokens, and their end: all tokens that follow from one login live and die together.
+
+Where a family ends, Keycloak ends the session's share of this proxy, and with it every token that any client
+got from that session. So the session ends here too: its access tokens, and what is under way with them.
+"""
 
 from __future__ import annotations
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from mcp_oauth2_proxy.facade.endings import SharedEndings
 from mcp_oauth2_proxy.facade.errors import OAuthError, Reason, unavailable
 from mcp_oauth2_proxy.facade.grants import RefreshGrant, invalid_grant
 from mcp_oauth2_proxy.facade.vault import Vault, key_of
@@ -24,14 +30,22 @@ class Families:
 
     _log = Logger()
 
-    def __init__(self, vault: Vault, realm: IRealm) -> None:
+    def __init__(self, vault: Vault, realm: IRealm, endings: SharedEndings, clock: IReactorTime) -> None:
         self._vault = vault
         self._realm = realm
+        self._endings = endings
+        self._clock = clock
+
+    def check_session(self, grant: RefreshGrant) -> None:
+        """Raise ``invalid_grant`` where the session of ``grant`` has ended since its token was issued."""
+        if grant.has_ended(self._endings.known):
+            raise invalid_grant("the session has ended", Reason.REFRESH_ENDED, "by a logout or a revocation")
 
     async def check(self, grant: RefreshGrant) -> None:
-        """Raise ``invalid_grant`` where the family of ``grant`` has ended."""
+        """Raise ``invalid_grant`` where the family of ``grant`` has ended, or its session."""
         state = await self._vault.marked(_key(grant))
         if state is None:
+            self.check_session(grant)
             return
         if state == _ENDING:
             await self._tell_keycloak(grant)
@@ -49,6 +63,7 @@ class Families:
                 "the identity provider does not answer", Reason.KEYCLOAK_DOWN, str(down)
             ) from None
         await self._vault.mark(_key(grant), _ENDED, ENDED_TTL)
+        await self._end_session(grant)
 
     async def end_stolen(self, grant: RefreshGrant) -> None:
         """End the family because one of its tokens came twice; raises :exc:`OAuthError` (the store is down).
@@ -58,7 +73,13 @@ class Families:
         """
         self._log.warn("a refresh token was used twice: its family ends", family=grant.family[:8])
         await self._vault.mark(_key(grant), _ENDING, ENDING_TTL)
+        await self._end_session(grant)
         await self._tell_keycloak(grant)
+
+    async def _end_session(self, grant: RefreshGrant) -> None:
+        ending = grant.ending(self._clock.seconds())
+        if ending is not None:
+            await self._endings.end(ending)
 
     async def _tell_keycloak(self, grant: RefreshGrant) -> None:
         try:

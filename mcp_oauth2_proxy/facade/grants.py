@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Self
 
-from attrs import asdict, field, frozen
+from attrs import asdict, evolve, field, frozen
 
 from mcp_oauth2_proxy.config.model import Auth
 from mcp_oauth2_proxy.facade.authorization import AuthorizationRequest, requested_resource
@@ -19,6 +19,8 @@ from mcp_oauth2_proxy.facade.names import harmless
 from mcp_oauth2_proxy.facade.parameters import Parameters
 from mcp_oauth2_proxy.facade.scopes import granted_scope
 from mcp_oauth2_proxy.facade.sealing import Purpose, Sealer
+from mcp_oauth2_proxy.gate.challenge import OFFLINE_ACCESS
+from mcp_oauth2_proxy.gate.endings import Ending, Endings
 from mcp_oauth2_proxy.gate.resource_id import same_resource
 from mcp_oauth2_proxy.keycloak.interfaces import TokenResponse
 
@@ -41,6 +43,9 @@ class Tokens:
     expires_at: float | None
     refresh_expires_in: int | None
     scope: str | None
+    session: str | None = None
+    subject: str | None = None
+    issued_at: float | None = None
 
     @classmethod
     def received(cls, response: TokenResponse, now: float) -> Self:
@@ -51,7 +56,15 @@ class Tokens:
             expires_at=None if response.expires_in is None else now + response.expires_in,
             refresh_expires_in=response.refresh_expires_in,
             scope=response.scope,
+            session=response.session,
+            subject=response.subject,
+            issued_at=response.issued_at,
         )
+
+    @property
+    def is_offline(self) -> bool:
+        """Return whether the person gave access that outlives the session (scope ``offline_access``)."""
+        return OFFLINE_ACCESS in (self.scope or "").split()
 
 
 @frozen
@@ -109,6 +122,49 @@ class RefreshGrant:
     refresh_token: str = field(repr=False)
     scopes: tuple[str, ...]
     resource: str | None
+    #: Keycloak's session and subject, and when its token was issued; tokens of older versions do not say.
+    session: str | None = None
+    subject: str | None = None
+    issued_at: float | None = None
+    offline: bool = False
+
+    @classmethod
+    def of(cls, tokens: Tokens, request: AuthorizationRequest, family: str) -> Self | None:
+        """Return what a login's refresh token stands for; ``None`` where Keycloak gave none."""
+        if tokens.refresh_token is None:
+            return None
+        return cls(
+            client=request.client,
+            family=family,
+            refresh_token=tokens.refresh_token,
+            scopes=request.scopes,
+            resource=request.resource,
+            session=tokens.session,
+            subject=tokens.subject,
+            issued_at=tokens.issued_at,
+            offline=tokens.is_offline,
+        )
+
+    def succeeded_by(self, tokens: Tokens) -> Self:
+        """Return the grant after a refresh: without a new refresh token the old one stays (RFC 6749 6)."""
+        return evolve(
+            self,
+            refresh_token=tokens.refresh_token or self.refresh_token,
+            session=tokens.session or self.session,
+            subject=tokens.subject or self.subject,
+            issued_at=tokens.issued_at,
+        )
+
+    def has_ended(self, endings: Endings) -> bool:
+        """Return whether the session ended after this token was issued."""
+        return endings.ended(self.session, self.subject, self.issued_at, offline=self.offline)
+
+    def ending(self, now: float) -> Ending | None:
+        """Return what ends all tokens of this one's session; ``None`` where it is not known."""
+        if self.session is None:
+            return None
+        # Keycloak's clock may be ahead: its own time of issue counts then.
+        return Ending(session=self.session, at=max(now, self.issued_at or now), offline=True)
 
     def seal(self, sealer: Sealer) -> str:
         """Return the refresh token that the client gets."""

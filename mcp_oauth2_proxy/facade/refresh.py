@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import evolve
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -32,6 +31,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mcp_oauth2_proxy.config.model import Auth
+from mcp_oauth2_proxy.facade.endings import SharedEndings
 from mcp_oauth2_proxy.facade.errors import OAuthError, Reason, unavailable
 from mcp_oauth2_proxy.facade.families import Families
 from mcp_oauth2_proxy.facade.grants import RefreshGrant, Tokens, invalid_grant, token_response
@@ -55,14 +55,21 @@ class RefreshBroker:
     _log = Logger()
 
     def __init__(
-        self, auth: Auth, *, realm: IRealm, vault: Vault, sealer: Sealer, clock: IReactorTime
+        self,
+        auth: Auth,
+        *,
+        realm: IRealm,
+        vault: Vault,
+        sealer: Sealer,
+        endings: SharedEndings,
+        clock: IReactorTime,
     ) -> None:
         self._auth = auth
         self._realm = realm
         self._vault = vault
         self._sealer = sealer
         self._clock = clock
-        self.families = Families(vault, realm)
+        self.families = Families(vault, realm, endings, clock)
         self._waiting: dict[str, list[Deferred[dict[str, Any]]]] = {}
         #: Answers that the store has not taken yet: as many as refreshes were under way when it went down.
         self._unsaved: dict[str, dict[str, Any]] = {}
@@ -84,6 +91,7 @@ class RefreshBroker:
     def _shared(self, token: str, grant: RefreshGrant) -> Deferred[dict[str, Any]]:
         unsaved = self._unsaved.get(token)
         if unsaved is not None:
+            self.families.check_session(grant)
             return succeed(unsaved)
         waiting: Deferred[dict[str, Any]] = Deferred()
         others = self._waiting.get(token)
@@ -145,12 +153,10 @@ class RefreshBroker:
             ) from None
         now = self._clock.seconds()
         tokens = Tokens.received(response, now)
-        # RFC 6749 section 6: without a new refresh token the old one stays in force.
-        successor = evolve(grant, refresh_token=response.refresh_token or grant.refresh_token)
         answer = {
             "response": token_response(
                 tokens,
-                refresh=successor,
+                refresh=grant.succeeded_by(tokens),
                 requested=grant.scopes,
                 auth=self._auth,
                 sealer=self._sealer,

@@ -40,6 +40,7 @@ class Purpose(Enum):
     CODE = "authorization code"
     REFRESH = "refresh token"
     ANSWER = "refresh answer"
+    ENDING = "session ending"
 
 
 class Sealer:

@@ -114,14 +114,8 @@ async def _redeem_code(facade: Facade, form: Parameters, client: Client) -> dict
     await facade.vault.mark(spent, client.digest.encode("ascii"), ttl)
     tokens = grant.tokens
     refresh = None
-    if tokens.refresh_token is not None and REFRESH_GRANT in client.grants:
-        refresh = RefreshGrant(
-            client.digest,
-            facade.random(),
-            tokens.refresh_token,
-            grant.request.scopes,
-            grant.request.resource,
-        )
+    if REFRESH_GRANT in client.grants:
+        refresh = RefreshGrant.of(tokens, grant.request, facade.random())
     return token_response(
         tokens,
         refresh=refresh,

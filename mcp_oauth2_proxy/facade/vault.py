@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
 
 from mcp_oauth2_proxy.facade.errors import OAuthError, Reason, SealError, unavailable
 from mcp_oauth2_proxy.facade.sealing import Purpose, Sealer, digest
-from mcp_oauth2_proxy.stores.interfaces import IStore, StoreUnavailable
+from mcp_oauth2_proxy.stores.interfaces import IStore, Missed, StoreUnavailable, Unsubscribe
 
 _T = TypeVar("_T")
 
@@ -26,15 +28,19 @@ class Vault:
 
     async def put(self, key: str, purpose: Purpose, record: Mapping[str, Any], ttl: float) -> None:
         """Remember ``record`` for ``ttl`` seconds."""
-        await _answered(self._store.put(key, self._sealer.seal(purpose, record).encode("ascii"), ttl))
+        await _answered(self._store.put(key, self._sealed(purpose, record), ttl))
+
+    async def add(self, key: str, purpose: Purpose, record: Mapping[str, Any], ttl: float) -> bool:
+        """Remember ``record`` where nothing is; one of many concurrent callers hears ``True``."""
+        return await _answered(self._store.add(key, self._sealed(purpose, record), ttl))
 
     async def look(self, key: str, purpose: Purpose, ttl: float) -> dict[str, Any] | None:
         """Return the record and keep it; ``None`` where there is none that opens."""
-        return self._open(purpose, await _answered(self._store.get(key)), ttl)
+        return self.opened(purpose, await _answered(self._store.get(key)), ttl)
 
     async def take(self, key: str, purpose: Purpose, ttl: float) -> dict[str, Any] | None:
         """Remove the record and return it: once, whoever asks."""
-        return self._open(purpose, await _answered(self._store.take(key)), ttl)
+        return self.opened(purpose, await _answered(self._store.take(key)), ttl)
 
     async def mark(self, key: str, mark: bytes, ttl: float) -> None:
         """Leave a short mark that is no secret."""
@@ -45,14 +51,42 @@ class Vault:
         return await _answered(self._store.add(key, mark, ttl))
 
     async def marked(self, key: str) -> bytes | None:
-        """Return the mark at ``key``."""
+        """Return what is at ``key`` as it is."""
         return await _answered(self._store.get(key))
 
     async def release(self, key: str) -> None:
         """Remove what is at ``key``."""
         await _answered(self._store.take(key))
 
-    def _open(self, purpose: Purpose, sealed: bytes | None, ttl: float) -> dict[str, Any] | None:
+    async def tell(self, channel: str, purpose: Purpose, record: Mapping[str, Any]) -> None:
+        """Tell ``record`` to everybody who listens to ``channel`` now."""
+        await _answered(self._store.publish(channel, self._sealed(purpose, record)))
+
+    def listen(
+        self,
+        channel: str,
+        purpose: Purpose,
+        ttl: float,
+        listener: Callable[[dict[str, Any]], object],
+        missed: Missed,
+    ) -> Deferred[Unsubscribe]:
+        """Call ``listener`` with every record told on ``channel``; see :meth:`IStore.subscribe`.
+
+        What does not open, or was sealed more than ``ttl`` seconds ago, is not ours and is left alone.
+        """
+
+        def heard(sealed: bytes) -> None:
+            record = self.opened(purpose, sealed, ttl)
+            if record is not None:
+                listener(record)
+
+        return self._store.subscribe(channel, heard, missed)
+
+    def _sealed(self, purpose: Purpose, record: Mapping[str, Any]) -> bytes:
+        return self._sealer.seal(purpose, record).encode("ascii")
+
+    def opened(self, purpose: Purpose, sealed: bytes | None, ttl: float) -> dict[str, Any] | None:
+        """Return the record in ``sealed``; ``None`` where there is none that opens."""
         if sealed is None:
             return None
         try:

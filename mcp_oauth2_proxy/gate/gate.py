@@ -9,11 +9,13 @@ from hashlib import sha256
 
 from attrs import frozen
 
+from mcp_oauth2_proxy.gate.endings import Endings
 from mcp_oauth2_proxy.gate.keys import KeySet
 from mcp_oauth2_proxy.gate.model import Identity, Reason, Refusal
 from mcp_oauth2_proxy.gate.policy import Policy
 from mcp_oauth2_proxy.gate.rules import (
     MAX_TOKEN_BYTES,
+    ended,
     judge,
     meant_for_everything,
     missing_scope,
@@ -44,18 +46,21 @@ class Gate:
 
     What is remembered is the header's SHA-256, never the token, until it expires or others need the room:
     the least recently used goes first. Expiry, signing key and audience are asked anew for each request,
-    so that a key withdrawn from the realm ends its tokens at once. Refusals are not remembered: forged
-    tokens would push out the good ones, and a refusal may be cured (a clock, a key) in the next second.
+    so that a key withdrawn from the realm ends its tokens at once, as a logout does (``endings``). Refusals
+    are not remembered: forged tokens would push out the good ones, and a refusal may be cured (a clock, a
+    key) in the next second.
     """
 
     def __init__(
         self,
         policy: Policy,
+        endings: Endings,
         *,
         max_remembered: int = MAX_REMEMBERED,
         max_remembered_bytes: int = MAX_REMEMBERED_BYTES,
     ) -> None:
         self.policy = policy
+        self._endings = endings
         self._max_remembered = max_remembered
         self._max_bytes = max_remembered_bytes
         self._bytes = 0
@@ -82,11 +87,17 @@ class Gate:
             if isinstance(identity, Refusal):
                 return identity
             verified = self._remember(digest, identity, len(token))
+        if self._endings.moments and (refusal := self.ended(verified.identity)) is not None:
+            return refusal
         if not verified.everywhere:
             refusal = wrong_audience(verified.identity, self.policy, resource)
             if refusal is not None:
                 return refusal
         return verified.missing_scope or verified.identity
+
+    def ended(self, identity: Identity) -> Refusal | None:
+        """Return why ``identity`` is let in no longer since its session has ended."""
+        return ended(identity, self._endings)
 
     def _recall(self, digest: bytes, keys: KeySet, now: float) -> _Verified | None:
         verified = self._verified.get(digest)

@@ -27,6 +27,8 @@ class Reason(Enum):
     BOUND = "token_sender_bound"
     AUDIENCE = "token_audience"
     SCOPE = "token_scope"
+    ENDED = "token_session_ended"
+    INACTIVE = "token_inactive"
 
 
 @frozen
@@ -39,6 +41,9 @@ class Identity:
     audiences: frozenset[str]
     expires_at: float
     key_id: str | None
+    #: Keycloak's ``sid``; lightweight tokens and service accounts may have none.
+    session: str | None
+    issued_at: float | None
     claims: Mapping[str, Any] = field(repr=False)
 
 

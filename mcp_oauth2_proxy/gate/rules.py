@@ -11,6 +11,7 @@ from reprlib import Repr
 from typing import Any, TypeGuard
 
 from mcp_oauth2_proxy.gate import jws
+from mcp_oauth2_proxy.gate.endings import Endings
 from mcp_oauth2_proxy.gate.keys import ALGORITHMS, KeySet
 from mcp_oauth2_proxy.gate.model import Identity, Reason, Refusal
 from mcp_oauth2_proxy.gate.policy import Policy
@@ -146,6 +147,7 @@ def _wrong_kind(claims: Mapping[str, Any]) -> Refusal | None:
 
 def _identity(claims: Mapping[str, Any], key_id: str | None) -> Identity:
     subject, client, scope = claims.get("sub"), claims.get("azp"), claims.get("scope")
+    session, issued_at = claims.get("sid"), claims.get("iat")
     return Identity(
         subject=subject if isinstance(subject, str) else None,
         client=client if isinstance(client, str) else None,
@@ -153,6 +155,8 @@ def _identity(claims: Mapping[str, Any], key_id: str | None) -> Identity:
         audiences=audiences(claims),
         expires_at=float(claims["exp"]),
         key_id=key_id,
+        session=session if isinstance(session, str) else None,
+        issued_at=float(issued_at) if is_time(issued_at) else None,
         claims=claims,
     )
 
@@ -194,6 +198,17 @@ def wrong_audience(identity: Identity, policy: Policy, resource: str) -> Refusal
     )
 
 
+def ended(identity: Identity, endings: Endings) -> Refusal | None:
+    """Return why the token is worth nothing any more although its time is not over."""
+    if not endings.ended(identity.session, identity.subject, identity.issued_at):
+        return None
+    return _refuse(
+        Reason.ENDED,
+        "the session has ended",
+        f"sid {show(identity.session)}, sub {show(identity.subject)}, iat {show(identity.issued_at)}",
+    )
+
+
 def missing_scope(identity: Identity, policy: Policy) -> Refusal | None:
     """Return the 403 refusal for a token without one of ``auth.requiredScopes``."""
     missing = policy.required_scopes - identity.scopes
@@ -204,6 +219,22 @@ def missing_scope(identity: Identity, policy: Policy) -> Refusal | None:
         "the token lacks a required scope",
         f"missing {', '.join(sorted(missing))}, token has {show(sorted(identity.scopes))}",
     )
+
+
+def inactive(identity: Identity, policy: Policy) -> Refusal:
+    """Return the refusal of a token that is good in all but this: Keycloak calls it inactive (RFC 7662)."""
+    detail = "Keycloak says that its session has ended, or that it was revoked"
+    if not may_be_introspected(identity, policy):
+        detail = (
+            f"Keycloak says so of every token whose aud does not name who asks, {policy.client_id}: this one "
+            f"has aud {show(sorted(identity.audiences))}"
+        )
+    return _refuse(Reason.INACTIVE, "the token is no longer active", detail)
+
+
+def may_be_introspected(identity: Identity, policy: Policy) -> bool:
+    """Return whether Keycloak tells us about the token: since 26.6.2 only to who is in its ``aud``."""
+    return policy.client_id in identity.audiences
 
 
 def _refuse(reason: Reason, description: str, detail: str = "") -> Refusal:

@@ -50,6 +50,7 @@ def parse_discovery(document: Mapping[str, Any], *, issuer: str, url: str) -> Pr
         jwks_uri=_endpoint(document, "jwks_uri", url),
         revocation_endpoint=_optional_endpoint(document, "revocation_endpoint"),
         end_session_endpoint=_optional_endpoint(document, "end_session_endpoint"),
+        introspection_endpoint=_optional_endpoint(document, "introspection_endpoint"),
         scopes_supported=tuple(scope for scope in scopes if isinstance(scope, str))
         if isinstance(scopes, list)
         else (),

@@ -40,6 +40,7 @@ class ProviderMetadata:
     jwks_uri: str
     revocation_endpoint: str | None = None
     end_session_endpoint: str | None = None
+    introspection_endpoint: str | None = None
     scopes_supported: tuple[str, ...] = ()
 
 
@@ -53,6 +54,10 @@ class TokenResponse:
     refresh_expires_in: int | None = None
     id_token: str | None = field(default=None, repr=False)
     scope: str | None = None
+    #: Whose session it is and since when it counts, as the access token's ``sid``, ``sub`` and ``iat`` say.
+    session: str | None = None
+    subject: str | None = None
+    issued_at: float | None = None
 
 
 class IRealm(Interface):
@@ -85,6 +90,12 @@ class IRealm(Interface):
 
         A token that Keycloak does not know any more is none to revoke: that is success. Fails with
         :exc:`KeycloakUnavailable`.
+        """
+
+    def introspect(access_token: str) -> Deferred[bool]:
+        """Return whether Keycloak calls the token active (RFC 7662).
+
+        Fails with :exc:`KeycloakUnavailable`.
         """
 
     def validateIdToken(id_token: str, *, nonce: str) -> Deferred[Mapping[str, Any]]:

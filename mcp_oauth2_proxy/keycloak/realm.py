@@ -28,7 +28,7 @@ from mcp_oauth2_proxy.keycloak.interfaces import (
     TokenResponse,
 )
 from mcp_oauth2_proxy.keycloak.keyring import Keyring
-from mcp_oauth2_proxy.keycloak.tokens import complaint, parse_token_response
+from mcp_oauth2_proxy.keycloak.tokens import complaint, parse_introspection, parse_token_response
 
 #: Seconds before the first retry of discovery; doubled each time, up to the second number.
 FIRST_RETRY, LONGEST_RETRY = 0.5, 15.0
@@ -187,6 +187,17 @@ class Realm(Service):
         # 200 also with ``invalid_token`` in the body, for a token that is gone already.
         if answer.status != 200:
             raise KeycloakUnavailable(complaint(answer, url))
+
+    def introspect(self, access_token: str) -> Deferred[bool]:
+        """See :class:`IRealm`."""
+        return _deferred(self._is_active(access_token))
+
+    async def _is_active(self, access_token: str) -> bool:
+        url = self._ready_metadata().introspection_endpoint
+        if url is None:
+            raise KeycloakUnavailable("the realm publishes no introspection_endpoint")
+        form = {"token": access_token, "token_type_hint": "access_token"}
+        return parse_introspection(await self._http.post(url, {**form, **self._credentials()}), url=url)
 
     def _credentials(self) -> dict[str, str]:
         # In the body, not as Basic: RFC 6749 section 2.3.1 wants Basic's parts form-encoded first, and

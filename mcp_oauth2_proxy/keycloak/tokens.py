@@ -1,10 +1,13 @@
-"""Keycloak's token endpoint: what is sent, and what its answer means."""
+"""Keycloak's endpoints for tokens: what their answers mean."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from mcp_oauth2_proxy.gate import jws
+from mcp_oauth2_proxy.gate.endings import MAX_NAME
+from mcp_oauth2_proxy.gate.rules import is_time
 from mcp_oauth2_proxy.keycloak.http import Answer
 from mcp_oauth2_proxy.keycloak.interfaces import KeycloakRefused, KeycloakUnavailable, TokenResponse
 
@@ -37,6 +40,8 @@ def parse_token_response(answer: Answer, *, url: str) -> TokenResponse:
     access_token = _text(body, "access_token", MAX_TOKEN)
     if access_token is None or str(body.get("token_type", "")).lower() != "bearer":
         raise KeycloakUnavailable(f"POST {url}: status 200 without a Bearer access_token")
+    claims = _claims(access_token)
+    issued_at = claims.get("iat")
     return TokenResponse(
         access_token=access_token,
         expires_in=_seconds(body, "expires_in"),
@@ -44,7 +49,32 @@ def parse_token_response(answer: Answer, *, url: str) -> TokenResponse:
         refresh_expires_in=_seconds(body, "refresh_expires_in"),
         id_token=_text(body, "id_token", MAX_TOKEN),
         scope=_text(body, "scope", 4096),
+        session=_text(claims, "sid", MAX_NAME),
+        subject=_text(claims, "sub", MAX_NAME),
+        issued_at=float(issued_at) if is_time(issued_at) else None,
     )
+
+
+def _claims(access_token: str) -> Mapping[str, Any]:
+    """Return what the token says; it comes from Keycloak itself, so its signature need not be asked.
+
+    A token that is no JWT says nothing: it is the client's all the same.
+    """
+    try:
+        return jws.claims(jws.split(access_token).payload)
+    except (ValueError, RecursionError):
+        return {}
+
+
+def parse_introspection(answer: Answer, *, url: str) -> bool:
+    """Return what the introspection endpoint says of a token (RFC 7662 section 2.2).
+
+    :raises KeycloakUnavailable: every answer that is no plain yes or no; none of them is the token's fault.
+    """
+    active = answer.body.get("active")
+    if answer.status != 200 or not isinstance(active, bool):
+        raise KeycloakUnavailable(complaint(answer, url))
+    return active
 
 
 def complaint(answer: Answer, url: str) -> str:

@@ -42,13 +42,13 @@ def answer_error(
     request.finish()
 
 
-def answer_unavailable(request: StreamingRequest) -> None:
-    """Answer 503: no token can be judged before the realm's keys are there."""
+def answer_unavailable(request: StreamingRequest, reason: Reason) -> None:
+    """Answer 503: no token can be judged while the realm's keys, or its word, are not there."""
     answer_error(
         request,
         503,
         "temporarily_unavailable",
-        "the identity provider has not been reached yet, try again",
-        reason=Reason.KEYS,
+        "the identity provider has not been reached, try again",
+        reason=reason,
         headers=[(b"Retry-After", b"%d" % RETRY_AFTER)],
     )

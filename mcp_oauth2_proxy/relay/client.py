@@ -58,6 +58,12 @@ def response_pairs(response: IResponse) -> list[Pair]:
     return pairs
 
 
+def whole_body(response: IResponse) -> bytes | None:
+    """Return a response's body where all of it has come along with the head, and the agent can tell."""
+    take = getattr(response, "take", None)
+    return None if take is None else take()
+
+
 def abort_response(response: IResponse) -> None:
     """Drop the connection of a response that nobody waits for any more."""
     abort = getattr(response, "abort", None)

@@ -11,8 +11,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 
+from mcp_oauth2_proxy.gate.model import Identity
+from mcp_oauth2_proxy.gate.model import Reason as TokenReason
 from mcp_oauth2_proxy.relay.answers import answer_error
-from mcp_oauth2_proxy.relay.client import Pair, RelayClient, abort_response, response_pairs
+from mcp_oauth2_proxy.relay.client import Pair, RelayClient, abort_response, response_pairs, whole_body
 from mcp_oauth2_proxy.relay.headers import returning
 from mcp_oauth2_proxy.relay.legacy_sse import EndpointRewriter, PathPrefixes
 from mcp_oauth2_proxy.relay.pump import RequestBody, ResponseBody
@@ -35,8 +37,8 @@ class Relay:
     clock: IReactorTime
     #: Bytes, 0 for no limit.
     max_body: int
-    #: The exchanges whose answers are event streams, while they are open.
-    streams: set[Exchange]
+    #: The exchanges under way.
+    under_way: set[Exchange]
     #: How paths differ outside and at the upstream.
     prefixes: PathPrefixes
 
@@ -46,7 +48,10 @@ class Exchange:
 
     _log = Logger()
 
-    def __init__(self, relay: Relay, request: StreamingRequest, challenge: Challenge) -> None:
+    def __init__(
+        self, relay: Relay, request: StreamingRequest, identity: Identity, challenge: Challenge
+    ) -> None:
+        self.identity = identity
         self._relay = relay
         self._request = request
         self._challenge = challenge
@@ -57,6 +62,7 @@ class Exchange:
         self._upload: RequestBody | None = None
         self._response: IResponse | None = None
         self._body: ResponseBody | None = None
+        self._is_stream = False
 
     def start(self, url: bytes, headers: list[Pair]) -> None:
         """Send the request to ``url`` with ``headers``; its body follows when the upstream takes it."""
@@ -64,7 +70,8 @@ class Exchange:
         if isinstance(request.length, int) and 0 < limit < request.length:
             self._too_large()
             return
-        request.notifyFinish().addErrback(self._client_left)
+        self._relay.under_way.add(self)
+        request.whenLost(self._client_left)
         if request.length != 0:
             self._upload = RequestBody(request, limit)
         self._sent_at = self._relay.clock.seconds()
@@ -78,7 +85,7 @@ class Exchange:
 
         A listening stream is one that the client opened with GET: nobody waits for its end.
         """
-        return self._last_data if self._request.method == b"GET" else None
+        return self._last_data if self._is_stream and self._request.method == b"GET" else None
 
     def end(self) -> None:
         """End an event stream cleanly: its client connects again, and may find another replica."""
@@ -88,6 +95,25 @@ class Exchange:
         self._finish()
         body.finish()
         abort_response(response)
+
+    def log_out(self, refuse: Callable[[StreamingRequest], None]) -> None:
+        """End the exchange, whatever it is at: the session that it was let in for has ended.
+
+        An event stream ends cleanly: its client comes back and learns why. Before an answer has begun
+        ``refuse`` gives one. Any other answer is cut: a clean end would disguise it as a whole one.
+        """
+        if self._over:
+            return
+        self._log.info("ended a request: its session has ended", request_id=self._request.requestId)
+        self._request.notes["reason"] = TokenReason.ENDED.value
+        if self._is_stream:
+            self.end()
+        elif self._response is None:
+            self._let_go()
+            refuse(self._request)
+        else:
+            self._let_go()
+            self._request.abort()
 
     def _answered(self, response: IResponse) -> None:
         if self._over:  # the agent answered although the client's leave had cancelled the request
@@ -106,7 +132,7 @@ class Exchange:
         if is_event_stream(pairs):
             pairs = [pair for pair in pairs if pair[0].lower() != b"x-accel-buffering"]
             pairs.append(_UNBUFFERED)
-            self._relay.streams.add(self)
+            self._is_stream = True
             self._saw_data()
             on_data = self._saw_data
             # Legacy HTTP+SSE listens by GET; a stream with a length is none that may grow.
@@ -114,6 +140,11 @@ class Exchange:
                 rewriter = EndpointRewriter(self._relay.prefixes)
         request.setResponseCode(response.code, response.phrase)
         request.responsePairs = pairs
+        if rewriter is None and (whole := whole_body(response)) is not None:
+            # Most answers are short: there is nothing to hold back, and one write takes it all.
+            self._finish()
+            request.finish(whole)
+            return
         self._body = ResponseBody(request, on_end=self._ended, on_data=on_data, rewriter=rewriter)
         response.deliverBody(self._body)
         if not self._over and not request.startedWriting:
@@ -186,9 +217,12 @@ class Exchange:
         self._finish()
         self._request.abort()
 
-    def _client_left(self, _: Failure) -> None:
-        if self._over:
-            return
+    def _client_left(self) -> None:
+        if not self._over:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Let the upstream go; the client is not written to any more by what it may still say."""
         self._finish()
         if self._body is not None:
             self._body.detach()
@@ -209,7 +243,7 @@ class Exchange:
 
     def _finish(self) -> None:
         self._over = True
-        self._relay.streams.discard(self)
+        self._relay.under_way.discard(self)
 
 
 def is_event_stream(pairs: Sequence[Pair]) -> bool:

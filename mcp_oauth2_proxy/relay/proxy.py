@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -22,11 +22,12 @@ from mcp_oauth2_proxy.gate.gate import Gate
 from mcp_oauth2_proxy.gate.keys import KeySet
 from mcp_oauth2_proxy.gate.model import Identity, Reason, Refusal
 from mcp_oauth2_proxy.gate.resource_id import metadata_url, resource_url
-from mcp_oauth2_proxy.keycloak.interfaces import IRealm
+from mcp_oauth2_proxy.keycloak.interfaces import IRealm, KeycloakUnavailable
 from mcp_oauth2_proxy.ops.cors import Cors
 from mcp_oauth2_proxy.ops.crossorigin import prepare
 from mcp_oauth2_proxy.ops.peers import TrustedProxies, peer_address
 from mcp_oauth2_proxy.relay.answers import answer_error, answer_unavailable
+from mcp_oauth2_proxy.relay.asking import Asker
 from mcp_oauth2_proxy.relay.client import RelayClient
 from mcp_oauth2_proxy.relay.exchange import Exchange, Relay
 from mcp_oauth2_proxy.relay.headers import HeaderRules
@@ -51,13 +52,23 @@ class _Destination:
 
 
 class ProxyResource(Resource):
-    """The proxied MCP server. A request passes the gate before a byte of its body is read."""
+    """The proxied MCP server. A request passes the gate before a byte of its body is read.
+
+    With an ``asker`` Keycloak has the last word on every token.
+    """
 
     isLeaf = True
     _log = Logger()
 
     def __init__(
-        self, config: Config, *, gate: Gate, realm: IRealm, client: RelayClient, clock: IReactorTime
+        self,
+        config: Config,
+        *,
+        gate: Gate,
+        realm: IRealm,
+        client: RelayClient,
+        clock: IReactorTime,
+        asker: Asker | None = None,
     ) -> None:
         super().__init__()
         auth, server = config.auth, config.server
@@ -66,6 +77,8 @@ class ProxyResource(Resource):
         self._gate = gate
         self._realm = realm
         self._clock = clock
+        self._asker = asker
+        self._settle = self._conclude if asker is None else self._ask
         self._cors = Cors(server.cors_origins)
         self._trusted = TrustedProxies(server.trusted_proxies)
         self._target = UpstreamTarget.from_url(config.upstream.url)
@@ -75,12 +88,13 @@ class ProxyResource(Resource):
             own_cookies=cookie_prefix(auth.base_url).encode("ascii"),
         )
         self._destination = lru_cache(maxsize=_REMEMBERED_PATHS)(self._name_destination)
-        self._streams: set[Exchange] = set()
+        self._under_way: set[Exchange] = set()
+        self._ending = False
         self._relay = Relay(
             client=client,
             clock=clock,
             max_body=server.max_body_bytes,
-            streams=self._streams,
+            under_way=self._under_way,
             prefixes=PathPrefixes(
                 upstream=urlsplit(config.upstream.url).path.encode("ascii"),
                 public=urlsplit(auth.base_url).path.encode("ascii"),
@@ -98,10 +112,27 @@ class ProxyResource(Resource):
     def end_idle_streams(self) -> None:
         """End the listening event streams that have been quiet, each cleanly: the process is stopping."""
         quiet_since = self._clock.seconds() - QUIET
-        for exchange in tuple(self._streams):
+        for exchange in tuple(self._under_way):
             last = exchange.idle_since()
             if last is not None and last <= quiet_since:
                 exchange.end()
+
+    def end_ended(self) -> None:
+        """End, in a moment, what is under way for sessions that have ended; news that follow join in."""
+        if not self._ending:
+            self._ending = True
+            self._clock.callLater(0, self._end_ended)
+
+    def _end_ended(self) -> None:
+        self._ending = False
+        for exchange in tuple(self._under_way):
+            refusal = self._gate.ended(exchange.identity)
+            if refusal is not None:
+                exchange.log_out(partial(self._refuse_late, refusal=refusal))
+
+    def _refuse_late(self, request: StreamingRequest, refusal: Refusal) -> None:
+        path, _ = split_target(request.target)
+        self._refuse(request, self._destination(path), refusal)
 
     def _name_destination(self, path: bytes) -> _Destination:
         return _Destination(path, resource_url(self._base_url, path.decode("ascii")))
@@ -114,14 +145,14 @@ class ProxyResource(Resource):
             return
         keys = self._realm.keys
         if keys is None:
-            answer_unavailable(request)
+            answer_unavailable(request, RelayReason.KEYS)
             return
         destination = self._destination(path)
         verdict = self._judge(request, destination, keys)
         if isinstance(verdict, Refusal) and verdict.reason is Reason.UNKNOWN_KEY:
             self._admit_after_refetch(request, destination, query, verdict)
         else:
-            self._conclude(request, destination, query, verdict)
+            self._settle(request, destination, query, verdict)
 
     def _judge(
         self, request: StreamingRequest, destination: _Destination, keys: KeySet
@@ -142,13 +173,39 @@ class ProxyResource(Resource):
         fetched = self._realm.keysFor(refusal.key_id)
         request.notifyFinish().addErrback(lambda _: fetched.cancel())
         fetched.addCallbacks(
-            lambda keys: self._conclude(request, destination, query, self._judge(request, destination, keys)),
-            lambda failure: self._no_keys(request, failure),
+            lambda keys: self._settle(request, destination, query, self._judge(request, destination, keys)),
+            lambda failure: self._unavailable(request, RelayReason.KEYS, failure),
         ).addErrback(self._broken, request)
 
-    def _no_keys(self, request: StreamingRequest, failure: Failure) -> None:
-        if not failure.check(CancelledError):  # else the client has left
-            answer_unavailable(request)
+    def _ask(
+        self,
+        request: StreamingRequest,
+        destination: _Destination,
+        query: bytes | None,
+        verdict: Identity | Refusal,
+    ) -> None:
+        """Conclude when Keycloak has been asked about a token that is good in all else."""
+        if self._asker is None or isinstance(verdict, Refusal):
+            self._conclude(request, destination, query, verdict)
+            return
+
+        def answered(refusal: Refusal | None) -> None:
+            # Meanwhile its time may have run out, as its key's may.
+            judged = refusal or self._judge(request, destination, self._realm.keys)
+            self._conclude(request, destination, query, judged)
+
+        asked = self._asker.ask(request, verdict)
+        request.notifyFinish().addErrback(lambda _: asked.cancel())
+        asked.addCallbacks(
+            answered, lambda failure: self._unavailable(request, RelayReason.INTROSPECTION, failure)
+        ).addErrback(self._broken, request)
+
+    def _unavailable(self, request: StreamingRequest, reason: RelayReason, failure: Failure) -> None:
+        if failure.check(CancelledError):  # the client has left
+            return
+        if not failure.check(KeycloakUnavailable):
+            self._log.failure("asking Keycloak failed", failure, request_id=request.requestId)
+        answer_unavailable(request, reason)
 
     def _broken(self, failure: Failure, request: StreamingRequest) -> None:
         self._log.failure("judging a request failed", failure, request_id=request.requestId)
@@ -175,7 +232,9 @@ class ProxyResource(Resource):
             secure=request.channel.isSecure(),
             claims=verdict.claims,
         )
-        exchange = Exchange(self._relay, request, lambda theirs: self._challenge(destination, theirs))
+        exchange = Exchange(
+            self._relay, request, verdict, lambda theirs: self._challenge(destination, theirs)
+        )
         exchange.start(self._target.join(destination.path, query), self._rules.outgoing(inbound))
 
     def _refuse(self, request: StreamingRequest, destination: _Destination, refusal: Refusal) -> None:

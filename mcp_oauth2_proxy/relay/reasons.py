@@ -10,6 +10,7 @@ class Reason(Enum):
 
     TARGET = "request_target_malformed"
     KEYS = "keys_unavailable"
+    INTROSPECTION = "introspection_unavailable"
     TOO_LARGE = "request_too_large"
     BODY_INCOMPLETE = "request_body_incomplete"
     TIMEOUT = "gateway_timeout"

@@ -53,12 +53,14 @@ class ServerChannel(Protocol):
         self._beginning = False
         self._closing = False
         self._producer: Any = None
+        #: Whether the client reads slower than we write.
+        self._held = False
 
     # What twisted.web's Request asks of its channel.
 
     def getPeer(self) -> IAddress:
         """Return the client's address."""
-        return self.transport.getPeer()  # type: ignore[union-attr]
+        return self.peer
 
     def getHost(self) -> IAddress:
         """Return the address the client has connected to."""
@@ -66,7 +68,7 @@ class ServerChannel(Protocol):
 
     def isSecure(self) -> bool:
         """Return whether the client's connection is TLS."""
-        return ISSLTransport.providedBy(self.transport)
+        return self._secure
 
     def write(self, data: bytes) -> None:
         """Send bytes as they are."""
@@ -74,30 +76,42 @@ class ServerChannel(Protocol):
             self.transport.write(data)  # type: ignore[union-attr]
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Let the transport hold back whoever writes the answer."""
-        if not streaming:
-            self.transport.registerProducer(producer, False)  # type: ignore[union-attr]
-            return
-        self._producer = producer
-        self.transport.registerProducer(self, True)  # type: ignore[union-attr]
+        """Let the client hold back whoever writes the answer."""
+        if streaming:
+            self._producer = producer
+            if self._held:
+                producer.pauseProducing()
+        else:
+            self._hand_transport_to(producer, False)
 
     def unregisterProducer(self) -> None:
         """The answer has been handed over."""
+        if self._producer is None:
+            self._hand_transport_to(self, True)
         self._producer = None
-        self._blocked.clear()
-        self.transport.unregisterProducer()  # type: ignore[union-attr]
+
+    def _hand_transport_to(self, producer: Any, streaming: bool) -> None:
+        transport: Any = self.transport
+        transport.unregisterProducer()
+        transport.registerProducer(producer, streaming)
+
+    # What the transport asks of its producer, which the channel is for as long as the connection lasts.
 
     def pauseProducing(self) -> None:
         """The client reads slower than we write."""
+        self._held = True
         self._blocked.set(self.site.limits.write_timeout)
         if self._producer is not None:
             self._producer.pauseProducing()
 
     def resumeProducing(self) -> None:
         """The client has caught up."""
+        self._held = False
         self._blocked.clear()
         if self._producer is not None:
             self._producer.resumeProducing()
+        else:
+            self._next()
 
     def stopProducing(self) -> None:
         """The transport is gone."""
@@ -141,7 +155,11 @@ class ServerChannel(Protocol):
 
     def connectionMade(self) -> None:
         """A client has come."""
-        tune(self.transport)
+        transport: Any = self.transport
+        tune(transport)
+        self.peer: IAddress = transport.getPeer()
+        self._secure = ISSLTransport.providedBy(transport)
+        transport.registerProducer(self, True)
         self.site.connections.add(self)
         self._deadline.set(self.site.limits.idle_timeout)
 
@@ -227,7 +245,7 @@ class ServerChannel(Protocol):
         if self._beginning:
             return  # a request that was answered at once: the loop below goes on to the next
         self._beginning = True
-        while self._current is None and self._waiting and not self._closing:
+        while self._current is None and self._waiting and not self._closing and not self._held:
             request = self._current = self._waiting.pop(0)
             request.process()
             if self._unparsed and not self._closing:
@@ -310,7 +328,10 @@ class ServerChannel(Protocol):
             return
         self._closing = True
         self._deadline.set(LINGER)
+        self._blocked.clear()
         transport: Any = self.transport
+        # A transport with a producer waits for it before it closes.
+        transport.unregisterProducer()
         if not self._reading:
             self._reading = True
             transport.resumeProducing()

@@ -328,7 +328,7 @@ class ClientConnection(Protocol):
         usable = self._error is None and self._upload is None and self._persistent and self._reusable
         if self._method == b"HEAD":
             self._parser = httptools.HttpResponseParser(self)
-        self._hand_over()
+        waiting, self._waiting = self._waiting, None
         self._response = None
         if usable:
             self.reused = True
@@ -340,6 +340,9 @@ class ClientConnection(Protocol):
             if self.transport is not None:
                 self.transport.loseConnection()
         response.ended(WHOLE)
+        if waiting is not None:
+            # Last of all: whoever waits can take the answer as a whole, and may use this connection again.
+            waiting.callback(response)
 
     def _until_close(self, response: WireResponse) -> bool:
         return response.length is UNKNOWN_LENGTH and not any(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.interfaces import IProtocol
 from twisted.web.iweb import IRequest
 from zope.interface import Attribute
@@ -34,6 +36,12 @@ class IStreamingRequest(IRequest):
         ``stopProducing``) that holds the client's socket back; ``dataReceived`` gets the body;
         ``connectionLost`` gets a Failure of ``twisted.web.client.ResponseDone`` when the body is
         whole, and of anything else when it is not (the client left, stalled or broke the framing).
+        """
+
+    def whenLost(lost: Callable[[], None] | None) -> None:
+        """Call ``lost`` if the client goes before the answer is whole; ``None`` calls nobody any more.
+
+        It is what ``notifyFinish`` is for, without a Deferred for each request: there is one such caller.
         """
 
     def abort() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, unquote_to_bytes
 
-from twisted.internet.interfaces import IProtocol
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IProtocol
 from twisted.python.failure import Failure
 from twisted.web import http, server
 from twisted.web.error import UnsupportedMethod
@@ -26,30 +29,42 @@ if TYPE_CHECKING:
 
 #: Most query parameters looked at; more than that is no honest request.
 MAX_QUERY_FIELDS = 200
+_PROTOCOLS = {"1.0": b"HTTP/1.0", "1.1": b"HTTP/1.1"}
 
 
 @implementer(IStreamingRequest)
 class StreamingRequest(server.Request):
-    """One request and its answer. See :class:`IStreamingRequest` for what it adds to Twisted's."""
+    """One request and its answer. See :class:`IStreamingRequest` for what it adds to Twisted's.
+
+    What Twisted makes for every request (multi-maps, cookies, notifications) is made here when somebody
+    looks: most requests are relayed, and nobody does.
+    """
 
     defaultContentType = None  # what the resource did not say is not guessed
     channel: ServerChannel  # type: ignore[assignment]
+    queued = False
+    _parsePOSTFormSubmission = False
+    notifications: Sequence[Deferred[None]] = ()  # type: ignore[assignment]
 
-    def __init__(
-        self,
-        channel: ServerChannel,
-        arrived: ArrivedHead,
-        *,
-        body: RequestBody,
-        request_id: str,
+    #: The answer's header lines, in place of those in :attr:`responseHeaders`.
+    responsePairs: Pairs | None = None
+    #: Header lines that whatever answer it will be carries too.
+    extraPairs: Pairs | tuple[()] = ()
+    sentBodyLength = 0
+    _framing: Framing | None = None
+    _lost: Callable[[], None] | None = None
+
+    def __init__(  # Twisted's own is not called: see above
+        self, channel: ServerChannel, arrived: ArrivedHead, *, body: RequestBody, request_id: str
     ) -> None:
-        super().__init__(channel, parsePOSTFormSubmission=False)
         head = arrived.head
+        self.channel = channel
+        self.site = channel.site
+        self.client = channel.peer
         self.method = arrived.method
         self.uri = arrived.target
         self.target = head.path_and_query
-        self.clientproto = b"HTTP/" + arrived.version.encode("ascii")
-        self.path, _, self._query = head.path_and_query.partition(b"?")
+        self.clientproto = _PROTOCOLS[arrived.version]
         self.rawHeaders = arrived.pairs
         self._first = head.first
         self.length = UNKNOWN_LENGTH if head.length is None else head.length
@@ -58,44 +73,68 @@ class StreamingRequest(server.Request):
         self.requestId = request_id
         self.startedAt = channel.site.reactor.seconds()
         self.notes: dict[str, object] = {}
-        self.responsePairs: Pairs | None = None
-        #: Header lines that whatever answer it will be carries too.
-        self.extraPairs: Pairs = []
-        self.sentBodyLength = 0
-        self._framing: Framing | None = None
-        self._headers: Headers | None = None
-        self._arguments: dict[bytes, list[bytes]] | None = None
 
     def first(self, name: bytes) -> bytes | None:
         """See :class:`IStreamingRequest`."""
         return self._first.get(name)
 
-    # Twisted fills these two for every request; here they are made when somebody looks.
+    # What Twisted fills for every request.
 
-    @property
-    def requestHeaders(self) -> Headers:
+    @cached_property
+    def requestHeaders(self) -> Headers:  # type: ignore[override]
         """The headers as Twisted's multi-map; :attr:`rawHeaders` has them in order."""
-        if self._headers is None:
-            self._headers = Headers()
-            for name, value in self.rawHeaders:
-                self._headers.addRawHeader(name, value)
-        return self._headers
+        headers = Headers()
+        for name, value in self.rawHeaders:
+            headers.addRawHeader(name, value)
+        return headers
 
-    @requestHeaders.setter
-    def requestHeaders(self, headers: Headers) -> None:
-        self._headers = None
-
-    @property
+    @cached_property
     def args(self) -> dict[bytes, list[bytes]]:  # type: ignore[override]
         """The query's fields. A form in the body is never parsed here."""
-        if self._arguments is None:
-            try:
-                self._arguments = parse_qs(
-                    self._query, keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS
-                )
-            except ValueError:
-                self._arguments = {}
-        return self._arguments
+        query = self.target.partition(b"?")[2]
+        try:
+            return parse_qs(query, keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+        except ValueError:
+            return {}
+
+    @cached_property
+    def responseHeaders(self) -> Headers:  # type: ignore[override]
+        """The answer's headers, where :attr:`responsePairs` does not say them."""
+        return Headers()
+
+    @cached_property
+    def cookies(self) -> list[bytes]:  # type: ignore[override]
+        """The cookies that the answer sets."""
+        return []
+
+    @cached_property
+    def received_cookies(self) -> dict[bytes, bytes]:  # type: ignore[override]
+        """Twisted's own view of the request's cookies, empty until ``parseCookies`` is called."""
+        return {}
+
+    @cached_property
+    def _adapterCache(self) -> dict[str, object]:  # type: ignore[override]
+        return {}
+
+    @cached_property
+    def host(self) -> IAddress:
+        """The address the client has connected to."""
+        return self.channel.getHost()
+
+    @cached_property
+    def transport(self) -> Any:  # type: ignore[override]
+        """The client's connection."""
+        return self.channel.transport
+
+    def notifyFinish(self) -> Deferred[None]:
+        """Return what fires once the answer is whole, and fails where the client has left before."""
+        finished: Deferred[None] = Deferred()
+        self.notifications = [*self.notifications, finished]
+        return finished
+
+    def whenLost(self, lost: Callable[[], None] | None) -> None:
+        """See :class:`IStreamingRequest`."""
+        self._lost = lost
 
     def deliverBody(self, protocol: IProtocol) -> None:
         """See :class:`IStreamingRequest`."""
@@ -111,12 +150,13 @@ class StreamingRequest(server.Request):
 
     def process(self) -> None:
         """Find the resource and render it; whatever it raises is a 500 that tells the client nothing."""
-        self.site = self.channel.site
-        self.prepath = []
-        self.postpath = [unquote_to_bytes(segment) for segment in self.path[1:].split(b"/")]
+        self.path = path = self.target.partition(b"?")[0]
+        segments = path[1:].split(b"/")
+        self.postpath = [unquote_to_bytes(segment) for segment in segments] if b"%" in path else segments
+        self.prepath: list[bytes] = []
+        self.sitepath: list[bytes] = []
         try:
-            self.sitepath: list[bytes] = []
-            self.render(getChildForRequest(self.site.resource, self))
+            self.render(getChildForRequest(self.channel.site.resource, self))
         except Exception:
             self.processingFailed(Failure())
 
@@ -156,8 +196,7 @@ class StreamingRequest(server.Request):
 
     def _answer(self, body: bytes) -> None:
         self.setHeader(b"Content-Length", b"%d" % len(body))
-        self.write(body)
-        self.finish()
+        self.finish(body)
 
     def write(self, data: bytes) -> None:
         """Send a piece of the answer; the first one sends the head, and an empty one sends only that.
@@ -166,18 +205,20 @@ class StreamingRequest(server.Request):
         """
         if self.finished:
             raise RuntimeError("Request.write called on a request after Request.finish was called.")
-        if self._disconnected:
-            return
-        framing = self._framing
+        if not self._disconnected and (piece := self._framed(data)):
+            self.channel.write(piece)
+
+    def _framed(self, data: bytes) -> bytes:
+        """Return ``data`` as it goes out, behind the head where it is the first piece."""
+        head, framing = b"", self._framing
         if framing is None:
             head, framing = self._begin()
             self._framing = framing
             self.startedWriting = 1
-            self.channel.write(head + framing.frame(data))
-        elif data:
-            self.channel.write(framing.frame(data))
-        if framing.has_body:
-            self.sentBodyLength += len(data)
+        if not framing.has_body:
+            return head
+        self.sentBodyLength += len(data)
+        return head + framing.frame(data)
 
     def _begin(self) -> tuple[bytes, Framing]:
         pairs = self.responsePairs
@@ -197,8 +238,8 @@ class StreamingRequest(server.Request):
             date=self.channel.site.date(),
         )
 
-    def finish(self) -> None:
-        """The answer is whole. One that is shorter or longer than it said is cut instead.
+    def finish(self, data: bytes = b"") -> None:
+        """The answer is whole, with ``data`` as its last piece. A shorter or longer one than said is cut.
 
         :raises RuntimeError: when the client has gone, as Twisted does.
         """
@@ -206,25 +247,26 @@ class StreamingRequest(server.Request):
             raise RuntimeError("Request.finish called on a request after its connection was lost")
         if self.finished:
             raise RuntimeError("Request.finish called twice")
-        if self._framing is None:
+        if self._framing is None and not data and self.responsePairs is None:
             self.responseHeaders.setRawHeaders(b"Content-Length", [b"0"])
-            self.write(b"")
+        channel = self.channel
+        piece = self._framed(data)
         framing = cast(Framing, self._framing)
         if not framing.complete():
+            channel.write(piece)
             self.abort()
             return
-        if last := framing.last():
-            self.channel.write(last)
+        channel.write(piece + framing.last())
         self.finished = 1
         if self.producer is not None:
             self.unregisterProducer()
-        self.content = None
-        channel = self.channel
         self.channel = cast(Any, None)
+        self._lost = None
         channel.request_done(self)
-        notifications, self.notifications = self.notifications, []
-        for notification in notifications:
-            notification.callback(None)
+        if self.notifications:
+            notifications, self.notifications = self.notifications, ()
+            for notification in notifications:
+                notification.callback(None)
 
     @property
     def closes_connection(self) -> bool:
@@ -232,5 +274,8 @@ class StreamingRequest(server.Request):
         return self._framing is not None and self._framing.closes
 
     def connectionLost(self, reason: Failure) -> None:
-        """The client has gone: body readers and whoever asked to be notified hear it."""
+        """The client has gone: whoever asked to be notified hears it."""
+        lost, self._lost = self._lost, None
+        if lost is not None:
+            lost()
         http.Request.connectionLost(self, reason)

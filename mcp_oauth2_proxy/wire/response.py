@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.python.failure import Failure
@@ -10,7 +11,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 from zope.interface import implementer
 
-from mcp_oauth2_proxy.wire.errors import is_whole
+from mcp_oauth2_proxy.wire.errors import WHOLE, is_whole
 from mcp_oauth2_proxy.wire.head import Pairs
 
 
@@ -23,6 +24,10 @@ class WireResponse:
 
     previousResponse: IResponse | None = None
     request = None
+    _reader: IProtocol | None = None
+    _reason: Failure | None = None
+    _paused = False
+    _done = False
 
     def __init__(
         self,
@@ -43,24 +48,30 @@ class WireResponse:
         self.abort = abort
         self._changed = changed
         self._chunks: list[bytes] = []
-        self._reader: IProtocol | None = None
-        self._reason: Failure | None = None
-        self._paused = False
-        self._done = False
-        self._headers: Headers | None = None
 
-    @property
+    @cached_property
     def headers(self) -> Headers:
         """The headers as Twisted's multi-map."""
-        if self._headers is None:
-            self._headers = Headers()
-            for name, value in self.rawHeaders:
-                self._headers.addRawHeader(name, value)
-        return self._headers
+        headers = Headers()
+        for name, value in self.rawHeaders:
+            headers.addRawHeader(name, value)
+        return headers
 
     def setPreviousResponse(self, response: IResponse) -> None:
         """See :class:`IResponse`."""
         self.previousResponse = response
+
+    def take(self) -> bytes | None:
+        """Return the body, if all of it is here already: as good as having it delivered, in one piece.
+
+        :raises RuntimeError: when the body has been delivered before.
+        """
+        if self._reason is not WHOLE:
+            return None
+        if self._reader is not None or self._done:
+            raise RuntimeError("the body of this response has been delivered already")
+        self._done = True
+        return b"".join(self._chunks)
 
     @property
     def wants_data(self) -> bool:
@@ -82,7 +93,8 @@ class WireResponse:
     def data_received(self, data: bytes) -> None:
         """Take a piece of the body from the parser."""
         self._chunks.append(data)
-        self._flush()
+        if self._reader is not None:
+            self._flush()
 
     def ended(self, reason: Failure) -> None:
         """No more will come: ``ResponseDone`` where the body is whole."""
@@ -92,7 +104,8 @@ class WireResponse:
         if not is_whole(reason):
             # A cut answer is known at once: nobody should go on sending half of it.
             self._chunks.clear()
-        self._flush()
+        if self._reader is not None:
+            self._flush()
 
     def pauseProducing(self) -> None:
         """See :class:`IPushProducer`."""

@@ -19,6 +19,8 @@ from tests.support.program import REPOSITORY
 #: Mistakes that only the loader can see: they are about files, addresses and URLs as such.
 BEYOND_THE_SCHEMA = (
     "10/0s",
+    "introspect: 500ms",
+    "introspect: 6m",
     "caFile",
     "trustedProxies",
     "u:p@h",
@@ -28,6 +30,7 @@ BEYOND_THE_SCHEMA = (
     "99999",
     "Content-Length",
     "Proxy-",
+    "rememberLogouts",
 )
 
 

@@ -79,7 +79,10 @@ class FlowCase(ContractCase):
 
     async def proxy(self, *, wait: bool = True, port: int | None = None, **auth: Any) -> Proxy:
         """Start the program with this :meth:`configuration`."""
-        proxy = Proxy(self.configuration(**auth), port=port)
+        return await self.started(Proxy(self.configuration(**auth), port=port), wait=wait)
+
+    async def started(self, proxy: Proxy, *, wait: bool = True) -> Proxy:
+        """Return ``proxy`` when it is ready, and stop it after the test."""
         self.addCleanup(deferToThread, proxy.stop)
         if wait:
             # In a thread: the realm behind the proxy may be served by this very reactor.
@@ -298,6 +301,44 @@ class Reuse(FlowCase):
         """Return a new code and its verifier."""
         arrival, pkce = await application.authorize()
         return arrival.parameters["code"], pkce
+
+
+class Introspection(FlowCase):
+    """With ``gate.introspect``."""
+
+    async def asking(self, client_id: str) -> Application:
+        """Start the program as this client of the realm; return an application that uses it."""
+        configuration = self.configuration(clientId=client_id)
+        proxy = await self.started(Proxy({**configuration, "gate": {"introspect": "1s"}}))
+        self.started_proxy = proxy
+        return self.application(proxy)
+
+    async def test_a_session_that_ends(self) -> None:
+        """A token that is good by its signature is refused as soon as Keycloak says so."""
+        application = await self.asking(C.audience_client_id)
+        tokens = await application.log_in()
+        self.assert_initialized(await application.call(tokens["access_token"]))
+        sealer = Sealer([C.client_secret.encode()], time.time)
+        held = RefreshGrant.open(tokens["refresh_token"], sealer).refresh_token
+        await self.browser().request(
+            "POST",
+            f"{self.endpoints}/revoke",
+            data={"token": held},
+            auth=(C.audience_client_id, C.client_secret),
+        )
+        deadline = time.monotonic() + 20
+        answer = await application.call(tokens["access_token"])
+        while answer.status == 200:
+            self.assertLess(time.monotonic(), deadline)
+            answer = await application.call(tokens["access_token"])
+        self.assert_refused(answer)
+
+    async def test_without_the_mapper(self) -> None:
+        """Keycloak says no to everybody; the log tells the operator which mapper it wants."""
+        application = await self.asking(C.client_id)
+        tokens = await application.log_in()
+        self.assert_refused(await application.call(tokens["access_token"]))
+        self.assertIn(f"Included Client Audience {C.client_id}", self.started_proxy.output)
 
 
 class Documents(FlowCase):

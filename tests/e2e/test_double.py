@@ -41,3 +41,7 @@ class DoubleDocuments(_OnTheDouble, flow.Documents):
 
 class DoubleReuse(_OnTheDouble, flow.Reuse):
     """Refresh tokens that come again, at the double, which rotates them too."""
+
+
+class DoubleIntrospection(_OnTheDouble, flow.Introspection):
+    """Asking the double about tokens."""

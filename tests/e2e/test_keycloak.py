@@ -39,3 +39,7 @@ class KeycloakDocuments(_OnKeycloak, flow.Documents):
 
 class KeycloakReuse(_OnKeycloak, flow.Reuse):
     """Refresh tokens that come again, at a real Keycloak, which rotates them."""
+
+
+class KeycloakIntrospection(_OnKeycloak, flow.Introspection):
+    """Asking a real Keycloak about tokens."""

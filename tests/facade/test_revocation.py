@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from mcp_oauth2_proxy.facade.grants import RefreshGrant
 from mcp_oauth2_proxy.keycloak.interfaces import KeycloakUnavailable
-from tests.facade.world import BASE, Registered, Response, World
+from tests.facade.world import BASE, START, Registered, Response, World
 
 
 class Revocation(SynchronousTestCase):
@@ -45,6 +46,38 @@ class Revocation(SynchronousTestCase):
         self.assertEqual(self.world.realm.revoked, ["kc-refresh-2"] * 3)
         self.assert_error(self.world.refresh(self.client, self.token), 400, "invalid_grant")
         self.assertEqual(self.world.realm.refreshes, [])
+
+    def test_the_session_ends_here(self) -> None:
+        """As at Keycloak: the session's access tokens end, and the refresh tokens of other clients."""
+        session = RefreshGrant.open(self.token, self.world.facade.sealer).session
+        assert session is not None
+        other = self.world.register("https://other.example/cb")
+        self.world.realm.single_sign_on = int(session.partition("-")[2])
+        theirs = self.world.redeem(other, self.world.code_for(other)).json["refresh_token"]
+        self.assertEqual(self.revoke(self.token).code, 200)
+        known = self.world.facade.endings.known
+        self.assertTrue(known.ended(session, "anna", START))
+        self.assertFalse(known.ended("another", "anna", START))
+        self.assert_error(self.world.refresh(other, theirs), 400, "invalid_grant")
+        self.assertEqual(self.world.realm.refreshes, [], "Keycloak need not be asked")
+        self.world.clock.advance(1)
+        again = self.world.redeem(other, self.world.code_for(other)).json["refresh_token"]
+        self.assertEqual(self.world.refresh(other, again).code, 200)
+
+    def test_keycloaks_clock_is_ahead(self) -> None:
+        """What it has issued in our future ends too."""
+        self.world.realm.now = lambda: START + 8
+        token = self.world.redeem(self.client, self.world.code_for(self.client)).json["refresh_token"]
+        self.assertEqual(self.revoke(token).code, 200)
+        session = RefreshGrant.open(token, self.world.facade.sealer).session
+        self.assertTrue(self.world.facade.endings.known.ended(session, None, START + 8))
+
+    def test_a_realm_that_names_no_session(self) -> None:
+        """The tokens of this client's login end, which is all that can be known."""
+        self.world.realm.names_sessions = False
+        token = self.world.redeem(self.client, self.world.code_for(self.client)).json["refresh_token"]
+        self.assertEqual(self.revoke(token).code, 200)
+        self.assert_error(self.world.refresh(self.client, token), 400, "invalid_grant")
 
     def test_the_answer_that_waits_for_a_retry(self) -> None:
         """A refresh's answer is kept for retries; after a revocation nobody gets it."""

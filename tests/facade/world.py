@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import unescape
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from attrs import evolve, field, frozen
+from attrs import Factory, evolve, field, frozen
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IConsumer
 from twisted.internet.task import Clock
@@ -26,6 +26,7 @@ from mcp_oauth2_proxy.config.model import Auth, Config, Limits, Secret, Server, 
 from mcp_oauth2_proxy.facade.facade import Facade
 from mcp_oauth2_proxy.facade.grants import challenge_of
 from mcp_oauth2_proxy.facade.sealing import Sealer
+from mcp_oauth2_proxy.gate.endings import Endings
 from mcp_oauth2_proxy.keycloak.interfaces import (
     IRealm,
     KeycloakRefused,
@@ -50,7 +51,11 @@ class RealmStandIn:
 
     keys = None
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = lambda: START) -> None:
+        self.now = now
+        self.names_sessions = True
+        #: The session that logins join; by default each has its own.
+        self.single_sign_on: int | None = None
         self.metadata: ProviderMetadata | None = ProviderMetadata(
             issuer=ISSUER,
             authorization_endpoint=f"{ISSUER}/auth",
@@ -105,7 +110,7 @@ class RealmStandIn:
         if redirect_uri != asked["redirect_uri"]:
             return fail(KeycloakRefused("invalid_grant", "Incorrect redirect_uri"))
         nonce = "other" if self.wrong_nonce else asked["nonce"]
-        return succeed(self._tokens(f"kc-id-{nonce}", asked["scope"]))
+        return succeed(self._tokens(f"kc-id-{nonce}", asked["scope"], self.single_sign_on))
 
     def refresh(self, refresh_token: str, *, scope: str | None = None) -> Deferred[TokenResponse]:
         self.refreshes.append(refresh_token)
@@ -152,6 +157,9 @@ class RealmStandIn:
             refresh_expires_in=1800,
             id_token=id_token,
             scope=scope,
+            session=f"session-{session or self._serial}" if self.names_sessions else None,
+            subject="anna",
+            issued_at=self.now(),
         )
 
     def validateIdToken(self, id_token: str, *, nonce: str) -> Deferred[Mapping[str, Any]]:
@@ -338,7 +346,9 @@ class World:
     """One running proxy's facade, with everything around it."""
 
     clock: Clock = field(factory=Clock)
-    realm: RealmStandIn = field(factory=RealmStandIn)
+    realm: RealmStandIn = field(
+        default=Factory(lambda world: RealmStandIn(world.clock.seconds), takes_self=True)
+    )
     documents: DocumentsStandIn = field(factory=DocumentsStandIn)
     store: FragileStore = field(init=False)
     config: Config = field(init=False)
@@ -367,6 +377,7 @@ class World:
             sealer=Sealer.from_config(auth, self.clock.seconds),
             clock=self.clock,
             fetch=self.documents.fetch,
+            endings=Endings(remember=config.gate.remember_logouts),
         )
         root = Resource()
         root.putChild(b"oauth", facade_tree(facade))

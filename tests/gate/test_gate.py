@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from mcp_oauth2_proxy.config.model import Auth, Config, Secret, Upstream
 from mcp_oauth2_proxy.gate import gate as gate_module
+from mcp_oauth2_proxy.gate.endings import Endings
 from mcp_oauth2_proxy.gate.gate import Gate, bearer_token
 from mcp_oauth2_proxy.gate.keys import KeySet
 from mcp_oauth2_proxy.gate.model import Identity, Reason, Refusal
@@ -85,7 +86,7 @@ class Memory(SynchronousTestCase):
         patched = patch.object(gate_module, "judge", counting)
         patched.start()
         self.addCleanup(patched.stop)
-        self.gate = Gate(POLICY)
+        self.gate = Gate(POLICY, Endings(remember=86400))
 
     def check(
         self, token: str, *, keys: KeySet = KEYS, now: float = NOW, resource: str = RESOURCE
@@ -144,7 +145,8 @@ class Memory(SynchronousTestCase):
 
     def test_missing_scope_is_refused_each_time(self) -> None:
         """The same for a token without a required scope."""
-        self.gate = Gate(Policy(ISSUER, CLIENT_ID, "https://mcp.example", required_scopes=frozenset({"x"})))
+        policy = Policy(ISSUER, CLIENT_ID, "https://mcp.example", required_scopes=frozenset({"x"}))
+        self.gate = Gate(policy, Endings(remember=86400))
         token = make_token(access_claims())
         for _ in range(3):
             self.assertReason(self.check(token), Reason.SCOPE)
@@ -159,7 +161,7 @@ class Memory(SynchronousTestCase):
 
     def test_memory_is_bounded_in_number(self) -> None:
         """The least recently used token goes first; its next use checks it again."""
-        self.gate = Gate(POLICY, max_remembered=2)
+        self.gate = Gate(POLICY, Endings(remember=86400), max_remembered=2)
         one, two, three = (make_token(access_claims(sub=name)) for name in "123")
         for token in (one, two, one, three, one):
             self.check(token)
@@ -170,13 +172,13 @@ class Memory(SynchronousTestCase):
     def test_memory_is_bounded_in_bytes(self) -> None:
         """Few huge tokens count as much as many small ones."""
         tokens = [make_token(access_claims(sub=name)) for name in "1234"]
-        self.gate = Gate(POLICY, max_remembered_bytes=2 * len(tokens[0]))
+        self.gate = Gate(POLICY, Endings(remember=86400), max_remembered_bytes=2 * len(tokens[0]))
         for token in tokens:
             self.check(token)
         self.assertEqual(len(self.gate), 2)
         self.check(tokens[3])
         self.assertEqual(self.judged, 4)
-        self.gate = Gate(POLICY, max_remembered_bytes=10)
+        self.gate = Gate(POLICY, Endings(remember=86400), max_remembered_bytes=10)
         self.assertIsInstance(self.check(tokens[0]), Identity)
         self.assertEqual(len(self.gate), 0)
 

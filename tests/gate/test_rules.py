@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from mcp_oauth2_proxy.gate.endings import Endings
 from mcp_oauth2_proxy.gate.gate import Gate
 from mcp_oauth2_proxy.gate.keys import KeySet
 from mcp_oauth2_proxy.gate.model import Identity, Reason, Refusal
@@ -54,7 +55,9 @@ class RulesCase(SynchronousTestCase):
         now: float = NOW,
         resource: str = RESOURCE,
     ) -> Identity | Refusal:
-        return Gate(policy).check([b"Bearer " + token.encode()], resource=resource, keys=keys, now=now)
+        return Gate(policy, Endings(remember=86400)).check(
+            [b"Bearer " + token.encode()], resource=resource, keys=keys, now=now
+        )
 
     def accepted(self, token: str, **options: Any) -> Identity:
         verdict = self.verdict(token, **options)
@@ -357,7 +360,7 @@ class Audience(RulesCase):
     def test_audience_follows_the_path(self) -> None:
         """A token for one path of the proxy is refused at another."""
         token = make_token(access_claims(aud=RESOURCE, **self.OTHER))
-        gate = Gate(POLICY)
+        gate = Gate(POLICY, Endings(remember=86400))
         header = [b"Bearer " + token.encode()]
         first = gate.check(header, resource=RESOURCE, keys=KEYS, now=NOW)
         second = gate.check(header, resource="https://mcp.example/admin", keys=KEYS, now=NOW)

@@ -12,7 +12,7 @@ from mcp_oauth2_proxy.keycloak.http import Answer
 from mcp_oauth2_proxy.keycloak.interfaces import KeycloakRefused, KeycloakUnavailable, TokenResponse
 from mcp_oauth2_proxy.keycloak.tokens import MAX_TOKEN, parse_token_response
 from tests.keycloak.test_realm import RealmCase
-from tests.support.keys import ISSUER
+from tests.support.keys import ISSUER, NOW, access_claims, make_token
 from tests.support.realm import CLIENT_SECRET, TOKEN, Played
 
 URL = f"{ISSUER}/protocol/openid-connect/token"
@@ -190,6 +190,17 @@ class Answered(RealmCase):
 
 class Parsing(RealmCase):
     """The pure part."""
+
+    def test_whose_session_it_is(self) -> None:
+        """The access token says it; one that says nothing, or nothing usable, is handed on all the same."""
+        token = make_token(access_claims())
+        response = parse_token_response(Answer(200, {**GOOD, "access_token": token}), url=URL)
+        self.assertEqual((response.session, response.issued_at), ("f2a7", NOW))
+        self.assertEqual(response.subject, access_claims()["sub"])
+        for odd in (None, 5, [], "", "x" * 257):
+            token = make_token(access_claims(sid=odd, sub=odd, iat="today"))
+            response = parse_token_response(Answer(200, {**GOOD, "access_token": token}), url=URL)
+            self.assertEqual((response.session, response.subject, response.issued_at), (None, None, None))
 
     def test_odd_members(self) -> None:
         """Members of the wrong type, and oversized ones, are as good as absent."""

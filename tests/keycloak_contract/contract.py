@@ -7,6 +7,7 @@ author nor a new Keycloak can move away unseen.
 from __future__ import annotations
 
 import json
+from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 from tests.keycloak_contract.harness import CALLBACK, ContractCase, Pkce, unverified
@@ -39,6 +40,7 @@ class Published(ContractCase):
         for name, path in {
             "authorization_endpoint": "auth",
             "token_endpoint": "token",
+            "introspection_endpoint": "token/introspect",
             "jwks_uri": "certs",
             "revocation_endpoint": "revoke",
             "end_session_endpoint": "logout",
@@ -528,6 +530,72 @@ class Tokens(ContractCase):
         self.assert_error(answer, 400, "invalid_grant", "Session not active")
         noise = await self.browser().request("POST", url, data={"token": "noise"}, auth=secret)
         self.assert_error(noise, 200, "invalid_token", "Invalid token")
+
+    async def test_introspection(self) -> None:
+        """A token is active for the client in its ``aud``, until its session's end; noise never is."""
+        client = (C.audience_client_id, C.client_secret)
+        tokens = await self.tokens(client_id=C.audience_client_id)
+        found = await self.introspect(tokens["access_token"], auth=client)
+        _, claims = unverified(tokens["access_token"])
+        self.assertEqual(claims["aud"], [C.audience_client_id, "account"])
+        self.assertLessEqual(claims.items(), found.items())
+        for name, value in {
+            "active": True,
+            "client_id": C.audience_client_id,
+            "username": C.username,
+            "token_type": "Bearer",
+        }.items():
+            self.assertEqual(found[name], value, name)
+        # An ID token is "active" too: who introspects must have looked at what kind of token it is.
+        found = await self.introspect(tokens["id_token"], auth=client)
+        self.assertEqual((found["active"], found["typ"]), (True, "ID"))
+        for token in (tokens["refresh_token"], "noise", tokens["access_token"] + "x"):
+            self.assertEqual(await self.introspect(token, auth=client), {"active": False})
+        form = {"token": tokens["refresh_token"]}
+        await self.browser().request("POST", f"{self.endpoints}/revoke", data=form, auth=client)
+        self.assertEqual(await self.introspect(tokens["access_token"], auth=client), {"active": False})
+
+    async def test_introspection_without_being_meant(self) -> None:
+        """Not even the client that got a token hears of it, unless a mapper puts it into ``aud``."""
+        tokens = await self.tokens()
+        for auth in ((C.client_id, C.client_secret), (C.other_client_id, C.other_client_secret)):
+            self.assertEqual(await self.introspect(tokens["access_token"], auth=auth), {"active": False})
+
+    async def test_introspection_that_is_malformed(self) -> None:
+        """Clients prove themselves, and a token is needed."""
+        url = f"{self.endpoints}/token/introspect"
+        auth = (C.client_id, "wrong")
+        stranger = await self.browser().request("POST", url, data={"token": "noise"}, auth=auth)
+        self.assert_error(stranger, 401, "invalid_client", "Client authentication failed.")
+        auth = (C.client_id, C.client_secret)
+        empty = await self.browser().request("POST", url, data={"x": "y"}, auth=auth)
+        self.assert_error(empty, 400, "invalid_request", "Token not provided.")
+
+    async def introspect(self, token: str, *, auth: tuple[str, str]) -> dict[str, Any]:
+        url = f"{self.endpoints}/token/introspect"
+        answer = await self.browser().request("POST", url, data={"token": token}, auth=auth)
+        self.assertEqual((answer.status, answer.header("content-type")), (200, "application/json"))
+        found: dict[str, Any] = json.loads(answer.body)
+        return found
+
+    async def allow_reuse(self) -> None:
+        """Make the realm take a refresh token once more (``refreshTokenMaxReuse`` 1)."""
+        raise NotImplementedError
+
+    async def test_a_reuse_that_the_realm_allows(self) -> None:
+        """Where it may be used once more a lost answer is no lost session; a third use ends it."""
+        await self.allow_reuse()
+        first = await self.tokens()
+        answers = [await self.refresh(first["refresh_token"]) for _ in range(2)]
+        self.assertEqual([answer.status for answer in answers], [200, 200])
+        successors = [json.loads(answer.body)["refresh_token"] for answer in answers]
+        self.assertEqual([(await self.refresh(token)).status for token in reversed(successors)], [200, 200])
+        token = (await self.tokens())["refresh_token"]
+        answers = [await self.refresh(token) for _ in range(3)]
+        message = "Maximum allowed refresh token reuse exceeded"
+        self.assert_error(answers[2], 400, "invalid_grant", message)
+        dead = await self.refresh(json.loads(answers[1].body)["refresh_token"])
+        self.assert_error(dead, 400, "invalid_grant", "Session doesn't have required client")
 
     async def test_logging_out(self) -> None:
         """The end-session endpoint with an ID token ends the session and leads back to the client."""

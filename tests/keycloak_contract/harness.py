@@ -100,7 +100,8 @@ class ContractCase(TestCase):
         """Log in with a new browser and return the tokens."""
         pkce = Pkce.make()
         arrival = await self.log_in(self.browser(), pkce, **changes)
-        answer = await self.redeem(arrival.parameters["code"], pkce)
+        client = (changes.get("client_id") or C.client_id, C.client_secret)
+        answer = await self.redeem(arrival.parameters["code"], pkce, auth=client)
         self.assertEqual(answer.status, 200, answer.text)
         tokens: dict[str, Any] = json.loads(answer.body)
         return tokens

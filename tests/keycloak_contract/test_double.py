@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.keycloak_contract import contract
 from tests.keycloak_contract.harness import ContractCase
 from tests.support.double import RunningDouble
@@ -11,13 +13,16 @@ from tests.support.reactor import global_reactor
 class _OnTheDouble(ContractCase):
     """Serves a double of its own for each test."""
 
-    def setUp(self) -> None:
-        self.provider = RunningDouble(global_reactor())
+    def setUp(self, **settings: Any) -> None:
+        self.provider = RunningDouble(global_reactor(), **settings)
         self.addCleanup(self.provider.stop)
         self.issuer = self.provider.issuer()
 
     def rotate_keys(self) -> None:
         self.provider.rotate_keys()
+
+    async def allow_reuse(self) -> None:
+        self.setUp(refresh_token_max_reuse=1)
 
 
 class DoublePublished(_OnTheDouble, contract.Published):

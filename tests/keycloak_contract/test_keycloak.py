@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from twisted.internet.threads import deferToThread
+
 from tests.keycloak_contract import contract
 from tests.keycloak_contract.harness import ContractCase
 from tests.support.keycloak import real_keycloak
@@ -16,6 +18,10 @@ class _OnKeycloak(ContractCase):
 
     def rotate_keys(self) -> None:
         self.keycloak.rotate_keys()
+
+    async def allow_reuse(self) -> None:
+        await deferToThread(self.keycloak.change_realm, refreshTokenMaxReuse=1)
+        self.addCleanup(deferToThread, self.keycloak.change_realm, refreshTokenMaxReuse=0)
 
 
 class KeycloakPublished(_OnKeycloak, contract.Published):

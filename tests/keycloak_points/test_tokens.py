@@ -8,6 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from mcp_oauth2_proxy.config.model import Auth, Config, Secret, Upstream
+from mcp_oauth2_proxy.gate.endings import Endings
 from mcp_oauth2_proxy.gate.gate import Gate
 from mcp_oauth2_proxy.gate.model import Identity, Reason
 from mcp_oauth2_proxy.gate.policy import Policy
@@ -153,7 +154,9 @@ class Times(SynchronousTestCase):
             client_id="mcp-proxy",
             client_secret=Secret("s"),
         )
-        gate = Gate(Policy.from_config(Config(upstream=Upstream(url="http://u"), auth=auth)))
+        gate = Gate(
+            Policy.from_config(Config(upstream=Upstream(url="http://u"), auth=auth)), Endings(remember=86400)
+        )
         header = b"Bearer " + make_token(access_claims(**changes)).encode()
         verdict = gate.check([header], resource=RESOURCE, keys=key_set(rsa_key()), now=now)
         return None if isinstance(verdict, Identity) else verdict.reason

@@ -12,6 +12,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
 from mcp_oauth2_proxy.config.model import Upstream
+from mcp_oauth2_proxy.gate.endings import Endings
 from mcp_oauth2_proxy.gate.gate import Gate
 from mcp_oauth2_proxy.gate.policy import Policy
 from mcp_oauth2_proxy.relay.client import RelayClient
@@ -88,7 +89,7 @@ class Loopback:
         )
         proxy = ProxyResource(
             config,
-            gate=Gate(Policy.from_config(config)),
+            gate=Gate(Policy.from_config(config), Endings(remember=86400)),
             realm=ScriptedRealm(key_set(rsa_key())),  # type: ignore[arg-type]
             client=RelayClient(self.agent),
             clock=global_reactor(),

@@ -16,12 +16,15 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from mcp_oauth2_proxy.config.model import Auth, Config, Secret, Server, Upstream
+from mcp_oauth2_proxy.config.model import Auth, Config, GateSettings, Secret, Server, Upstream
 from mcp_oauth2_proxy.config.model import Headers as HeaderSettings
+from mcp_oauth2_proxy.gate.endings import Endings
 from mcp_oauth2_proxy.gate.gate import Gate
 from mcp_oauth2_proxy.gate.keys import KeySet
 from mcp_oauth2_proxy.gate.policy import Policy
+from mcp_oauth2_proxy.keycloak.introspection import Introspection
 from mcp_oauth2_proxy.ops.access import AccessLog
+from mcp_oauth2_proxy.relay.asking import Asker
 from mcp_oauth2_proxy.relay.client import RelayClient
 from mcp_oauth2_proxy.relay.proxy import ProxyResource
 from mcp_oauth2_proxy.wire.site import WireSite
@@ -41,6 +44,7 @@ def configuration(
         auth=Auth(client_secret=Secret("s3cret"), **settings),
         server=Server(**(server or {})),
         headers=HeaderSettings(mutations=sections.get("mutations", ())),
+        gate=GateSettings(**sections.get("gate", {})),
     )
 
 
@@ -56,12 +60,17 @@ class ScriptedRealm:
         self.keys = keys
         self.asked: list[str | None] = []
         self.fetches: list[Deferred[KeySet]] = []
+        self.introspections: list[tuple[str, Deferred[bool]]] = []
 
     def keysFor(self, key_id: str | None) -> Deferred[KeySet]:
         self.asked.append(key_id)
         fetch: Deferred[KeySet] = Deferred()
         self.fetches.append(fetch)
         return fetch
+
+    def introspect(self, access_token: str) -> Deferred[bool]:
+        self.introspections.append((access_token, Deferred()))
+        return self.introspections[-1][1]
 
 
 class BodyTransport:
@@ -271,12 +280,16 @@ class Scene:
         self.realm = realm or ScriptedRealm(key_set(rsa_key()))
         self.agent = ScriptedAgent()
         self.done: list[Any] = []
+        self.endings = Endings(remember=self.config.gate.remember_logouts)
+        policy, remember = Policy.from_config(self.config), self.config.gate.introspect
+        asking = Introspection(self.realm.introspect, clock=self.clock, remember=remember)
         self.proxy = ProxyResource(
             self.config,
-            gate=Gate(Policy.from_config(self.config)),
+            gate=Gate(policy, self.endings),
             realm=self.realm,  # type: ignore[arg-type]
             client=RelayClient(self.agent),
             clock=self.clock,
+            asker=Asker(asking, policy) if remember else None,
         )
         access = AccessLog()
         self.site = WireSite(

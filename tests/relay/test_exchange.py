@@ -391,4 +391,4 @@ class Draining(SynchronousTestCase):
         client.leave()
         self.scene.clock.advance(60)
         self.scene.proxy.end_idle_streams()
-        self.assertEqual(self.scene.proxy._streams, set())
+        self.assertEqual(self.scene.proxy._under_way, set())

@@ -18,6 +18,7 @@ def _realm(name: str, **settings: Any) -> RealmDefinition:
         name,
         clients=(
             Client(C.client_id, C.client_secret, loopback),
+            Client(C.audience_client_id, C.client_secret, loopback, audiences=(C.audience_client_id,)),
             Client(C.other_client_id, C.other_client_secret, standard_flow=False, direct_grants=True),
         ),
         users=(_USER,),

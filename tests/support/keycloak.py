@@ -38,6 +38,8 @@ class Credentials:
 
     client_id: str = "mcp-proxy"
     client_secret: str = "mcp-proxy-secret"
+    #: A client like the first, with a mapper that puts it into the ``aud`` of its access tokens.
+    audience_client_id: str = "audience-client"
     other_client_id: str = "other-client"
     other_client_secret: str = "other-client-secret"
     username: str = "alice"

@@ -96,6 +96,22 @@ class Answers(ConnectionCase):
         self.assertIsInstance(reader.reason, ResponseDone)
         self.assertEqual(self.free, [self.connection])
 
+    def test_taken(self) -> None:
+        """An answer that has come whole can be taken as it is, once; one that has not cannot."""
+        asked = self.send()
+        self.wire.receive(OK)
+        response = self.successResultOf(asked)
+        self.assertEqual((response.take(), self.free), (b"ok", [self.connection]))
+        self.assertRaises(RuntimeError, response.deliverBody, Reader())
+        asked = self.send()
+        self.wire.receive(OK[:-1])
+        response = self.successResultOf(asked)
+        self.assertIsNone(response.take())
+        reader = self.body(response)
+        self.wire.receive(b"k")
+        self.assertEqual(reader.data, b"ok")
+        self.assertRaises(RuntimeError, response.take)
+
     def test_event_stream(self) -> None:
         """The head of a stream is there before its first event, and each event as it comes."""
         waiting = self.send()

@@ -1,120 +1,11 @@
-"""Every reason for which the proxy refuses something: what happened, and what person and operator can do.
-
-The keys are the reason codes in the log. Error pages and ``docs/troubleshooting.md`` (by
-``tools.generate``) are made from it.
-"""
+"""Why the rest is refused: requests to the MCP server, registrations, logins, the server itself."""
 
 from __future__ import annotations
 
-from attrs import frozen
+from mcp_oauth2_proxy.troubles.trouble import ADD_AGAIN, AGAIN, CLIENTS_FAULT, TELL, WAIT, Trouble
 
-AGAIN = "Go back to your app and start signing in again."
-ADD_AGAIN = "Remove the server in your app and add it again."
-WAIT = "Wait a moment and try again."
-TELL = "Tell who runs this server, with the reference below."
-_CLIENTS_FAULT = "The app sent something wrong: update it, or tell who makes it."
-_BY_ITSELF = "Nothing: the app gets a new token by itself."
-
-
-@frozen
-class Trouble:
-    """One reason. ``person`` is for who sits in front of the app, ``operator`` for who runs the proxy."""
-
-    what: str
-    person: str
-    operator: str
-
-
-#: Where a reason is met, with the reasons met there.
-TROUBLES: dict[str, dict[str, Trouble]] = {
-    "The MCP server's URL: tokens": {
-        "token_missing": Trouble(
-            "The request carried no Bearer token. Each client's first request is one: it is how it finds the "
-            "authorization server.",
-            "Sign in when the app asks for it.",
-            "Nothing, unless it never stops: then the client does not follow the challenge, or something "
-            "between client and proxy removes the `Authorization` header.",
-        ),
-        "token_malformed": Trouble(
-            "The `Authorization` header holds no signed JWT, or there is more than one such header.",
-            ADD_AGAIN,
-            "See what sends it: an API key or an opaque token is no access token of the realm.",
-        ),
-        "token_too_large": Trouble(
-            "The token is longer than 16 KiB.",
-            TELL,
-            "Take roles and groups out of the access token (client scopes and mappers in Keycloak).",
-        ),
-        "token_header_type": Trouble(
-            "The token's `typ` header is none of an access token's, or it demands extensions.",
-            TELL,
-            "See which client sends it; Keycloak's access tokens say `JWT` or `at+jwt`.",
-        ),
-        "token_algorithm": Trouble(
-            "The token is signed by an algorithm that is not accepted, or that does not fit its key.",
-            TELL,
-            "Only asymmetric algorithms are accepted. See *Access token signature algorithm* of the "
-            "Keycloak client.",
-        ),
-        "token_unknown_key": Trouble(
-            "The token names a signing key that the realm does not publish.",
-            _BY_ITSELF,
-            "A token of another realm, or of this one before its keys were replaced. The log names the "
-            "`kid`. "
-            "Keys are fetched again at most every 10 seconds.",
-        ),
-        "token_signature": Trouble(
-            "The token's signature is wrong: it was changed or forged.",
-            ADD_AGAIN,
-            "If honest clients meet it, something between changes the header.",
-        ),
-        "token_expired": Trouble(
-            "The token's time is over.",
-            _BY_ITSELF,
-            "The log says `exp` and the proxy's time. If every new token is expired, a clock is wrong: "
-            "compare the machines of Keycloak and the proxy.",
-        ),
-        "token_no_expiry": Trouble("The token has no `exp`.", TELL, "It is no access token of Keycloak's."),
-        "token_not_yet_valid": Trouble(
-            "The token's `nbf` or `iat` lies in the future, by more than 10 seconds.",
-            WAIT,
-            "A clock is wrong: compare the machines of Keycloak and the proxy.",
-        ),
-        "token_issuer": Trouble(
-            "The token's `iss` is not `auth.issuerUrl`, compared byte for byte.",
-            ADD_AGAIN,
-            "The log has both values. Where only host or scheme differ, Keycloak is reached by two names: "
-            "set its "
-            "`hostname`, and `auth.issuerUrl` to what its discovery document says; reach it by an internal "
-            "URL "
-            "through `auth.discoveryUrl`.",
-        ),
-        "token_type": Trouble(
-            "The token is a token of the realm, but no access token: an ID or refresh token.",
-            TELL,
-            "The client sends the wrong one of its tokens.",
-        ),
-        "token_sender_bound": Trouble(
-            "The token is bound to a key (`cnf`, DPoP or mTLS) and came as a plain Bearer token.",
-            TELL,
-            "Turn DPoP or certificate binding off for the Keycloak client.",
-        ),
-        "token_audience": Trouble(
-            "The token is good, and for somebody else.",
-            ADD_AGAIN,
-            "The log says which `aud` or `azp` was expected and which came. Tokens that this proxy handed "
-            "out have "
-            "`azp` = `auth.clientId`; others need an audience mapper with the MCP server's URL. With "
-            "`auth.audiences` set, one of its values must be in `aud`, exactly.",
-        ),
-        "token_scope": Trouble(
-            "The token lacks one of `auth.requiredScopes` (403).",
-            "Allow the app what it asks for, or ask for the right to it.",
-            "The log says what is missing. The scope must exist in the realm, be assigned to the Keycloak "
-            "client, and "
-            "be in the access token's `scope` (*Include in token scope*).",
-        ),
-    },
+#: By the place where they are met.
+REQUESTS: dict[str, dict[str, Trouble]] = {
     "The MCP server's URL: the way to it": {
         "request_target_malformed": Trouble(
             "The URL's path has characters or escapes that cannot be relayed unchanged.",
@@ -125,6 +16,12 @@ TROUBLES: dict[str, dict[str, Trouble]] = {
             "No token can be judged: the realm's keys have never been fetched (503).",
             WAIT,
             "`/readyz` says why: `auth.issuerUrl`, `auth.discoveryUrl`, `auth.caFile`, or the network.",
+        ),
+        "introspection_unavailable": Trouble(
+            "Keycloak was asked about the token (`gate.introspect`) and does not answer (503).",
+            WAIT,
+            "The log says what it answers instead. Without `gate.introspect` tokens are good while Keycloak "
+            "is away.",
         ),
         "connections_exhausted": Trouble(
             "There are as many connections as `server.maxConnections`, or one address has as many as "
@@ -162,14 +59,14 @@ TROUBLES: dict[str, dict[str, Trouble]] = {
     "Registration and client identity": {
         "client_metadata": Trouble(
             "The registration names something that cannot be (RFC 7591).",
-            _CLIENTS_FAULT,
+            CLIENTS_FAULT,
             "The log says what.",
         ),
         "redirect_uri_forbidden": Trouble(
             "A redirect URI breaks a rule: https, http on loopback, or an app's own scheme; no fragment, "
             "user name "
             "or wildcard.",
-            _CLIENTS_FAULT,
+            CLIENTS_FAULT,
             "The log says which rule.",
         ),
         "redirect_uri_denied": Trouble(
@@ -194,15 +91,13 @@ TROUBLES: dict[str, dict[str, Trouble]] = {
             "The `client_id` was not made here.",
             ADD_AGAIN,
             "If all clients meet it at once, `auth.sealingKeys`, or `auth.clientSecret` which they are "
-            "derived from, "
-            "has changed: put the old key behind the new one.",
+            "derived from, has changed: put the old key behind the new one.",
         ),
         "client_expired": Trouble(
             "The registration is older than `auth.clientTtl`.",
             ADD_AGAIN,
             "Raise `auth.clientTtl`; `0s` is for ever and costs nothing. Some clients do not register "
-            "again by "
-            "themselves.",
+            "again by themselves.",
         ),
         "client_document_refused": Trouble(
             "The `client_id` is a URL whose document is not accepted, not there, or breaks a rule.",
@@ -227,7 +122,7 @@ TROUBLES: dict[str, dict[str, Trouble]] = {
         ),
         "client_two_methods": Trouble(
             "The client authenticates in two ways at once, or in one that is not known.",
-            _CLIENTS_FAULT,
+            CLIENTS_FAULT,
             "The log says which.",
         ),
     },
@@ -259,8 +154,7 @@ TROUBLES: dict[str, dict[str, Trouble]] = {
             "The consent page's answer came without the cookie of the browser that was asked.",
             "Allow cookies for this site, then go back to your app and start again.",
             "On http, or behind a proxy that changes the host, `__Host-` cookies are lost: `auth.baseUrl` "
-            "must be the "
-            "URL in the browser.",
+            "must be the URL in the browser.",
         ),
         "consent_denied": Trouble("The person said no.", AGAIN, "Nothing."),
         "state_unknown": Trouble(
@@ -331,16 +225,16 @@ TROUBLES: dict[str, dict[str, Trouble]] = {
         ),
     },
     "Requests to the OAuth endpoints": {
-        "body_too_large": Trouble("The body or query is too long.", _CLIENTS_FAULT, "Nothing."),
+        "body_too_large": Trouble("The body or query is too long.", CLIENTS_FAULT, "Nothing."),
         "body_incomplete": Trouble("The body broke off.", "Try again.", "As for `request_body_incomplete`."),
-        "content_type": Trouble("The body is of another content type.", _CLIENTS_FAULT, "Nothing."),
+        "content_type": Trouble("The body is of another content type.", CLIENTS_FAULT, "Nothing."),
         "parameters_malformed": Trouble(
-            "Parameters or JSON cannot be read.", _CLIENTS_FAULT, "The log says what is wrong with them."
+            "Parameters or JSON cannot be read.", CLIENTS_FAULT, "The log says what is wrong with them."
         ),
-        "parameter_repeated": Trouble("A parameter came twice.", _CLIENTS_FAULT, "The log names it."),
-        "parameter_missing": Trouble("A parameter is missing.", _CLIENTS_FAULT, "The log names it."),
+        "parameter_repeated": Trouble("A parameter came twice.", CLIENTS_FAULT, "The log names it."),
+        "parameter_missing": Trouble("A parameter is missing.", CLIENTS_FAULT, "The log names it."),
         "parameter_unsupported": Trouble(
-            "A parameter asks for something that is not offered.", _CLIENTS_FAULT, "The log names it."
+            "A parameter asks for something that is not offered.", CLIENTS_FAULT, "The log names it."
         ),
         "rate_limited": Trouble(
             "More requests than `limits.*` allow, from one address or in all (429).",
@@ -351,10 +245,10 @@ TROUBLES: dict[str, dict[str, Trouble]] = {
         "not_found": Trouble(
             "There is nothing at this URL.", "Check the server's URL in your app.", "Nothing."
         ),
-        "method_not_allowed": Trouble("The endpoint does not know the method.", _CLIENTS_FAULT, "Nothing."),
+        "method_not_allowed": Trouble("The endpoint does not know the method.", CLIENTS_FAULT, "Nothing."),
         "request_malformed": Trouble(
             "The bytes are no request, or one that could be read in two ways; the connection is closed.",
-            _CLIENTS_FAULT,
+            CLIENTS_FAULT,
             "The log says what was wrong. Health checks of raw TCP and scanners are seen here.",
         ),
     },
@@ -387,9 +281,4 @@ TROUBLES: dict[str, dict[str, Trouble]] = {
             "The log has a traceback at the reference: please report it.",
         ),
     },
-}
-
-#: The same by reason code alone.
-BY_CODE: dict[str, Trouble] = {
-    code: trouble for place in TROUBLES.values() for code, trouble in place.items()
 }
