@@ -13,6 +13,7 @@ from mcp_oauth2_proxy.facade.resources import (
     AuthorizeResource,
     CallbackResource,
     ConsentResource,
+    LogoutResource,
     OAuthNotFound,
     ProtectedResourceMetadata,
     RegisterResource,
@@ -33,6 +34,7 @@ def facade_tree(facade: Facade) -> Resource:
     oauth.putChild(b"callback", CallbackResource(facade))
     oauth.putChild(b"token", TokenResource(facade))
     oauth.putChild(b"revoke", RevokeResource(facade))
+    oauth.putChild(b"backchannel-logout", LogoutResource(facade))
     return oauth
 
 

@@ -51,6 +51,8 @@ class Reason(Enum):
     REFRESH_UNKNOWN = "refresh_token_unknown"
     REFRESH_REUSED = "refresh_token_reused"
     REFRESH_ENDED = "refresh_session_ended"
+    LOGOUT_TOKEN = "logout_token_refused"  # noqa: S105 (the name of a reason)
+    LOGOUT_REPLAYED = "logout_token_replayed"
     REALM_UNREADY = "realm_unready"
     KEYCLOAK_DOWN = "keycloak_unavailable"
     KEYCLOAK_REFUSED = "keycloak_refused_proxy"

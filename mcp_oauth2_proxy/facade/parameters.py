@@ -180,10 +180,10 @@ def _check_size(body: bytes) -> None:
         raise body_too_large()
 
 
-def body_too_large() -> OAuthError:
-    """Return the answer to a body of more than :data:`MAX_BODY` bytes."""
+def body_too_large(most: int = MAX_BODY) -> OAuthError:
+    """Return the answer to a body of more than ``most`` bytes."""
     return OAuthError(
-        "invalid_request", 413, f"the body is larger than {MAX_BODY} bytes", reason=Reason.BODY_TOO_LARGE
+        "invalid_request", 413, f"the body is larger than {most} bytes", reason=Reason.BODY_TOO_LARGE
     )
 
 

@@ -66,12 +66,12 @@ class Exchange:
         uri: bytes = self.request.uri
         return parse_query(uri.partition(b"?")[2])
 
-    async def body(self) -> bytes:
-        """Return the body, of at most 1 MiB."""
+    async def body(self, most: int = MAX_BODY) -> bytes:
+        """Return the body, of at most ``most`` bytes."""
         try:
-            return await read_body(self.request, MAX_BODY)
+            return await read_body(self.request, most)
         except BodyTooLarge:
-            raise body_too_large() from None
+            raise body_too_large(most) from None
         except BodyIncomplete:
             raise invalid_request("the body is incomplete", Reason.BODY_INCOMPLETE) from None
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from twisted.logger import Logger
 
 from mcp_oauth2_proxy.config.model import Consent, Registration
+from mcp_oauth2_proxy.facade import logout
 from mcp_oauth2_proxy.facade.answers import NO_STORE, Answer, json_answer
 from mcp_oauth2_proxy.facade.authorization import AuthorizationRequest, read_authorization
 from mcp_oauth2_proxy.facade.clients import Client
@@ -42,6 +43,7 @@ __all__ = [
     "AuthorizeResource",
     "CallbackResource",
     "ConsentResource",
+    "LogoutResource",
     "OAuthNotFound",
     "ProtectedResourceMetadata",
     "RegisterResource",
@@ -297,6 +299,30 @@ class RevokeResource(FacadeResource):
         client = await revoke(self.facade, form, exchange.headers("Authorization"))
         exchange.note(client=client)
         self._log.info("client {client} revoked ref={reference}", client=client, reference=exchange.reference)
+        return Answer(200, NO_STORE, b"")
+
+
+class LogoutResource(FacadeResource):
+    """``/oauth/backchannel-logout`` (OpenID Connect Back-Channel Logout 1.0 section 2.5), for Keycloak.
+
+    It is not limited in number: Keycloak sends each logout once, and may come from the address that
+    everybody else seems to come from. A token that no key of the realm signed costs what it costs at the
+    gate, and touches nothing.
+    """
+
+    methods: ClassVar[tuple[str, ...]] = ("POST",)
+    _log = Logger()
+
+    async def answer(self, exchange: Exchange) -> Answer:
+        """Answer a logout request: 200 says that the session has ended on every worker and replica."""
+        form = parse_form(await exchange.body(logout.MAX_BODY), exchange.header("Content-Type"))
+        ending = await logout.log_out(self.facade, form)
+        self._log.info(
+            "logged out by Keycloak: session {session} of {subject} ref={reference}",
+            session=ending.session,
+            subject=ending.subject,
+            reference=exchange.reference,
+        )
         return Answer(200, NO_STORE, b"")
 
 

@@ -9,6 +9,7 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
+from mcp_oauth2_proxy.gate.endings import Ending
 from mcp_oauth2_proxy.gate.keys import KeySet
 
 
@@ -60,6 +61,15 @@ class TokenResponse:
     issued_at: float | None = None
 
 
+@frozen
+class LogoutToken:
+    """What a good logout token says; it may be used once, known by ``token_id`` until ``expires_at``."""
+
+    token_id: str
+    expires_at: float
+    ending: Ending
+
+
 class IRealm(Interface):
     """One Keycloak realm, seen through the proxy's confidential client."""
 
@@ -102,4 +112,11 @@ class IRealm(Interface):
         """Return the claims of a valid ID token (OpenID Connect Core 3.1.3.7).
 
         Fails with :exc:`KeycloakRefused` (``invalid_token``) naming the rule that it broke.
+        """
+
+    def validateLogoutToken(logout_token: str) -> Deferred[LogoutToken]:
+        """Return what a valid logout token says (OpenID Connect Back-Channel Logout 1.0 section 2.6).
+
+        Fails with :exc:`KeycloakRefused` (``invalid_token``) naming the rule that it broke, and with
+        :exc:`KeycloakUnavailable` while there are no keys. Whether it was used before is not asked.
         """

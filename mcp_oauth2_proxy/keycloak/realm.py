@@ -24,10 +24,12 @@ from mcp_oauth2_proxy.keycloak.interfaces import (
     IRealm,
     KeycloakRefused,
     KeycloakUnavailable,
+    LogoutToken,
     ProviderMetadata,
     TokenResponse,
 )
 from mcp_oauth2_proxy.keycloak.keyring import Keyring
+from mcp_oauth2_proxy.keycloak.logouttoken import validate_logout_token
 from mcp_oauth2_proxy.keycloak.tokens import complaint, parse_introspection, parse_token_response
 
 #: Seconds before the first retry of discovery; doubled each time, up to the second number.
@@ -227,11 +229,31 @@ class Realm(Service):
                 now=self._clock.seconds(),
             )
 
+        return await self._judged(judge, "ID")
+
+    def validateLogoutToken(self, logout_token: str) -> Deferred[LogoutToken]:
+        """See :class:`IRealm`."""
+        return _deferred(self._valid_logout_token(logout_token))
+
+    async def _valid_logout_token(self, logout_token: str) -> LogoutToken:
+        def judge(keys: KeySet) -> LogoutToken | Refusal:
+            return validate_logout_token(
+                logout_token,
+                keys=keys,
+                issuer=self._auth.issuer_url,
+                client_id=self._auth.client_id,
+                now=self._clock.seconds(),
+            )
+
+        return await self._judged(judge, "logout")
+
+    async def _judged(self, judge: Callable[[KeySet], _T | Refusal], kind: str) -> _T:
+        """Return the verdict of ``judge``, asked again once the keys may have changed."""
         verdict = judge(await self._keyring.keys_for(None))
         if isinstance(verdict, Refusal) and verdict.key_id is not None:
             verdict = judge(await self._keyring.keys_for(verdict.key_id))
         if isinstance(verdict, Refusal):
-            raise KeycloakRefused("invalid_token", f"the ID token is refused: {verdict.description}")
+            raise KeycloakRefused("invalid_token", f"the {kind} token is refused: {verdict.description}")
         return verdict
 
 

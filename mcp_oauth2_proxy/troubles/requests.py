@@ -224,6 +224,21 @@ REQUESTS: dict[str, dict[str, Trouble]] = {
             "See *Sessions* of the realm: idle and maximum times decide how often people sign in.",
         ),
     },
+    "Logout": {
+        "logout_token_refused": Trouble(
+            "Keycloak, or somebody else, sent a logout token that does not hold: the answer and the log say "
+            "which rule it broke. Nobody was logged out.",
+            TELL,
+            "A token of another realm or for another client means that a wrong client has this "
+            "*Backchannel logout URL* in Keycloak. A time that has passed means a wrong clock. Everything "
+            "else did not come from Keycloak.",
+        ),
+        "logout_token_replayed": Trouble(
+            "A logout token came a second time. The session ended at the first.",
+            TELL,
+            "Nothing, where a load balancer repeated the request. Else somebody reads what Keycloak sends.",
+        ),
+    },
     "Requests to the OAuth endpoints": {
         "body_too_large": Trouble("The body or query is too long.", CLIENTS_FAULT, "Nothing."),
         "body_incomplete": Trouble("The body broke off.", "Try again.", "As for `request_body_incomplete`."),

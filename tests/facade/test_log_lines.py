@@ -112,3 +112,10 @@ class LogLines(SynchronousTestCase):
         line = self.refusal(lambda: self.world.refresh(self.client, token))
         self.assert_says(line, "keycloak_unavailable", "POST https://auth.example.com/token: status 502")
         self.assertNotIn(token[:20], self.stream.getvalue())
+
+    def test_a_logout_token(self) -> None:
+        """Which rule it broke, and nothing of the token."""
+        form = {"logout_token": "forged.secret.token"}
+        line = self.refusal(lambda: self.world.request("POST", "/oauth/backchannel-logout", form=form))
+        self.assert_says(line, "logout_token_refused", "iss is not the realm")
+        self.assertNotIn("secret", self.stream.getvalue())

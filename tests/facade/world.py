@@ -26,11 +26,12 @@ from mcp_oauth2_proxy.config.model import Auth, Config, Limits, Secret, Server, 
 from mcp_oauth2_proxy.facade.facade import Facade
 from mcp_oauth2_proxy.facade.grants import challenge_of
 from mcp_oauth2_proxy.facade.sealing import Sealer
-from mcp_oauth2_proxy.gate.endings import Endings
+from mcp_oauth2_proxy.gate.endings import Ending, Endings
 from mcp_oauth2_proxy.keycloak.interfaces import (
     IRealm,
     KeycloakRefused,
     KeycloakUnavailable,
+    LogoutToken,
     ProviderMetadata,
     TokenResponse,
 )
@@ -70,6 +71,8 @@ class RealmStandIn:
         self.rotates = True
         self.returns_refresh_token = True
         self.wrong_nonce = False
+        #: What it says of logout tokens; of all others, that they are bad.
+        self.logouts: dict[str, LogoutToken] = {}
         self.exchanges = 0
         self.refreshes: list[str] = []
         self.revoked: list[str] = []
@@ -167,6 +170,19 @@ class RealmStandIn:
             return fail(KeycloakRefused("invalid_token", "the nonce is another"))
         return succeed({"sub": "anna"})
 
+    def logout_token(self, name: str, ending: Ending) -> str:
+        """Return a logout token that is good for two minutes."""
+        token = f"kc-logout-{name}"
+        self.logouts[token] = LogoutToken(name, self.now() + 120, ending)
+        return token
+
+    def validateLogoutToken(self, logout_token: str) -> Deferred[LogoutToken]:
+        if self.failure is not None:
+            return fail(self.failure)
+        if logout_token not in self.logouts:
+            return fail(KeycloakRefused("invalid_token", "the logout token's iss is not the realm"))
+        return succeed(self.logouts[logout_token])
+
 
 @implementer(IStore)
 class FragileStore:
@@ -183,7 +199,9 @@ class FragileStore:
 
     def _call(self, name: str, key: str, *rest: Any) -> Deferred[Any]:
         self.keys.append(key)
-        if self.down or (self.refuses is not None and key.startswith(self.refuses) and name == "put"):
+        if self.down or (
+            self.refuses is not None and key.startswith(self.refuses) and name in ("put", "add")
+        ):
             return fail(StoreUnavailable("switched off"))
         result: Deferred[Any] = getattr(self.inner, name)(key, *rest)
         return result

@@ -104,6 +104,23 @@ def id_claims(*, nonce: Any, now: float = NOW, **changes: Any) -> dict[str, Any]
     return access_claims(now=now, **changes)
 
 
+def logout_claims(*, now: float = NOW, **changes: Any) -> dict[str, Any]:
+    """Return the claims of a Keycloak logout token for :data:`CLIENT_ID`."""
+    claims = {
+        "exp": int(now) + 120,
+        "iat": int(now),
+        "jti": "logout-1",
+        "iss": ISSUER,
+        "aud": CLIENT_ID,
+        "sub": "8e0b8f5c-3d0e-4b8e-9a53-6d2f3c1a7b10",
+        "typ": "Logout",
+        "sid": "f2a7",
+        "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
+        **changes,
+    }
+    return {name: value for name, value in claims.items() if value is not None}
+
+
 def make_token(
     claims: Mapping[str, Any], key: Signer | None = None, headers: Mapping[str, Any] | None = None
 ) -> str:
