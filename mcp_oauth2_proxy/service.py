@@ -225,8 +225,7 @@ class ProxyService(Service):
         self.site.drain()
         self._relay.end_idle_streams()
         deadline = self._reactor.seconds() + grace
-        # Connections, not requests: an answer that is finished may still be on its way out.
-        while self.site.connections and self._reactor.seconds() < deadline and not self._hurried:
+        while self._is_busy() and self._reactor.seconds() < deadline and not self._hurried:
             await deferLater(self._reactor, DRAIN_POLL)
             self._relay.end_idle_streams()
         if self.site.active_requests:
@@ -242,6 +241,11 @@ class ProxyService(Service):
         self._manager.stopped()
         self.drained = True
         self._log.info("stopped")
+
+    def _is_busy(self) -> bool:
+        # Connections, not requests: an answer that is finished may still be on its way out. And a refresh
+        # whose caller has left: cut off from Keycloak's answer it would be a session lost.
+        return bool(self.site.connections or self._facade.refresher.under_way)
 
     def _unready(self) -> str | None:
         return "draining: the process is stopping" if self._draining else None

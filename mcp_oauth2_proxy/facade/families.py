@@ -48,7 +48,7 @@ class Families:
             self.check_session(grant)
             return
         if state == _ENDING:
-            await self._tell_keycloak(grant)
+            await self._finish(grant)
         raise invalid_grant("the token was revoked", Reason.REFRESH_ENDED)
 
     async def revoke(self, grant: RefreshGrant) -> None:
@@ -73,15 +73,21 @@ class Families:
         """
         self._log.warn("a refresh token was used twice: its family ends", family=grant.family[:8])
         await self._vault.mark(_key(grant), _ENDING, ENDING_TTL)
-        await self._end_session(grant)
-        await self._tell_keycloak(grant)
+        await self._finish(grant)
 
     async def _end_session(self, grant: RefreshGrant) -> None:
         ending = grant.ending(self._clock.seconds())
         if ending is not None:
             await self._endings.end(ending)
 
-    async def _tell_keycloak(self, grant: RefreshGrant) -> None:
+    async def _finish(self, grant: RefreshGrant) -> None:
+        """End what else belongs to a family that is ending, and note it when all is done; raises nothing."""
+        try:
+            # Here first: Keycloak may take its time, and the thief's access token is good until then.
+            await self._end_session(grant)
+        except OAuthError as error:
+            # It has ended in this process, which tells the others as soon as it can.
+            self._log.warn("a session has not ended everywhere yet: {reason}", reason=error.detail)
         try:
             await self._realm.revoke(grant.refresh_token)
             await self._vault.mark(_key(grant), _ENDED, ENDED_TTL)

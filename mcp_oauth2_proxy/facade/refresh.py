@@ -88,6 +88,11 @@ class RefreshBroker:
             response["expires_in"] = min(left, response["expires_in"])
         return response
 
+    @property
+    def under_way(self) -> int:
+        """How many refreshes are not over, or not written down, whether or not their callers wait."""
+        return len(self._waiting) + len(self._unsaved)
+
     def _shared(self, token: str, grant: RefreshGrant) -> Deferred[dict[str, Any]]:
         unsaved = self._unsaved.get(token)
         if unsaved is not None:

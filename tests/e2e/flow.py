@@ -285,12 +285,14 @@ class Reuse(FlowCase):
         application = Application(global_reactor(), f"{config.auth.base_url}/mcp")
         first = (await application.log_in())["refresh_token"]
         second = document(await application.refresh(first))
+        self.assert_initialized(await application.call(second["access_token"]))
         reactor.pass_time(GRACE - 2)
         self.assertEqual(document(await application.refresh(first))["refresh_token"], second["refresh_token"])
         reactor.pass_time(4)
         for token in (first, second["refresh_token"]):
             refused = document(await application.refresh(token), 400)
             self.assertEqual(refused["error"], "invalid_grant")
+        self.assert_refused(await application.call(second["access_token"]))
         sealer = Sealer.from_config(config.auth, reactor.seconds)
         held = RefreshGrant.open(second["refresh_token"], sealer).refresh_token
         self.assert_error(await self.refresh(held), 400, "invalid_grant", "Session not active")

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from mcp_oauth2_proxy.facade.grants import RefreshGrant
 from mcp_oauth2_proxy.facade.lease import LEASE
 from mcp_oauth2_proxy.facade.refresh import PATIENCE, POLL, REMEMBER_AGAIN
 from mcp_oauth2_proxy.facade.spent import GRACE
@@ -327,6 +328,16 @@ class Reuse(RefreshCase):
             self.successor = self.world.refresh(self.client, self.successor).json["refresh_token"]
         self.assert_refused(self.world.refresh(self.client, self.token), 400, "invalid_grant")
         self.assert_refused(self.world.refresh(self.client, self.successor), 400, "invalid_grant")
+
+    def test_access_tokens_end_too(self) -> None:
+        """Those of the session, whoever has them; even where the store cannot spread that at the moment."""
+        for refused in (None, "ending:"):
+            self.setUp()
+            session = RefreshGrant.open(self.token, self.world.facade.sealer).session
+            self.world.store.refuses = refused
+            self.assert_refused(self.world.refresh(self.client, self.token), 400, "invalid_grant")
+            self.assertTrue(self.world.facade.endings.known.ended(session, None, self.world.clock.seconds()))
+            self.assertEqual(len(self.world.realm.revoked), 1)
 
     def test_other_logins_live_on(self) -> None:
         """The same client's other login is another family."""

@@ -147,6 +147,25 @@ class Refreshing(ReplicaCase):
         await self.share(self.redis())
 
 
+class Stopping(ReplicaCase):
+    """A replica is asked to stop in the middle of a refresh, as in every rolling restart."""
+
+    async def test_its_caller_has_left(self) -> None:
+        """It waits for Keycloak's answer and writes it down; the retry at the other replica hears it."""
+        await self.start(self.sqlite())
+        self.token.done = done = Deferred()
+        leaving = self.refresh(self.one)
+        await done
+        leaving.cancel()
+        await self.assertFailure(leaving, Exception)
+        stopping = deferToThread(self.one.stop)
+        await deferToThread(self.one.program.wait_for, "stopping: ", 20)
+        self.token.let_go()
+        self.assertEqual(await stopping, 0)
+        self.assertIn("access_token", document(await self.refresh(self.two)))
+        self.assertEqual(self.token.refreshes, 1)
+
+
 class Dying(ReplicaCase):
     """A replica is killed when Keycloak has refreshed and the answer is on its way."""
 
