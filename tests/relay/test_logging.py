@@ -120,5 +120,6 @@ class Logs(SynchronousTestCase):
                 response.end()
         output = self.stream.getvalue()
         self.assertEqual(len(self.lines("request")), 15)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 3)
         for secret in (*PLANTED, *tokens, *(token.rpartition(".")[2] for token in tokens[:4])):
             self.assertNotIn(secret, output)

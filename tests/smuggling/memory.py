@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from mcp_oauth2_proxy.config.model import Action, Mutation, Upstream
+from mcp_oauth2_proxy.gate.endings import Endings
 from mcp_oauth2_proxy.gate.gate import Gate
 from mcp_oauth2_proxy.gate.policy import Policy
 from mcp_oauth2_proxy.relay.client import RelayClient
@@ -56,7 +57,7 @@ class MemoryProxy:
         agent._endpoint = lambda key: _Endpoint(self)  # type: ignore[assignment, return-value]
         proxy = ProxyResource(
             config,
-            gate=Gate(Policy.from_config(config)),
+            gate=Gate(Policy.from_config(config), Endings(remember=config.gate.remember_logouts)),
             realm=ScriptedRealm(key_set(rsa_key())),  # type: ignore[arg-type]
             client=RelayClient(agent),
             clock=self.clock,
