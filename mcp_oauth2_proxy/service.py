@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import resource
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -175,9 +176,7 @@ class ProxyService(Service):
             return False
         for listening in sockets:
             with listening:  # the port has a descriptor of its own
-                self._ports.append(
-                    self._reactor.adoptStreamPort(listening.fileno(), listening.family, self.site)
-                )
+                self._ports.append(self.adopt(listening))
                 self._log.info(
                     "listening on {address}, for {base_url} in front of {upstream}",
                     address=name_of(listening),
@@ -186,6 +185,11 @@ class ProxyService(Service):
                 )
         self._manager.ready(self._reactor, lambda: "\n".join(self.reasons()) or "ready")
         return True
+
+    def adopt(self, listening: socket.socket) -> IListeningPort:
+        """Return a port that accepts connections from a socket that listens."""
+        port: IListeningPort = self._reactor.adoptStreamPort(listening.fileno(), listening.family, self.site)
+        return port
 
     @property
     def listens(self) -> bool:

@@ -18,8 +18,8 @@ from twisted.python.failure import Failure
 
 from mcp_oauth2_proxy.workers.messages import DRAIN, LISTEN, MAX_LINE, Report, Start, encode_others
 
-#: The worker's end of the socket pair, and the first of the listening sockets, in the worker.
-LINK, FIRST_SOCKET = 3, 4
+#: The worker's descriptors: its end of the socket pair, the counts, and the first listening socket.
+LINK, COUNTS, FIRST_SOCKET = 3, 4, 5
 
 
 #: Bytes of a line of the worker's output at most, before it is cut in two.
@@ -55,17 +55,24 @@ class Member(ProcessProtocol):
         self._written = {1: b"", 2: b""}
 
     def start(
-        self, reactor: Any, start: Start, sockets: Sequence[socket.socket], output: tuple[int, int] | None
+        self,
+        reactor: Any,
+        start: Start,
+        *,
+        counts: int,
+        sockets: Sequence[socket.socket],
+        output: tuple[int, int] | None,
     ) -> None:
         """Start the process; raises ``OSError`` where the machine cannot have another one.
 
+        ``counts`` is the descriptor of :class:`~mcp_oauth2_proxy.workers.turnstile.Counts`.
         ``output`` is what it has for standard output and error; ``None`` reads them and logs the lines.
         """
         ours, theirs = socket.socketpair()
         with theirs, ours:
             ours.setblocking(False)
             out, error = output or ("r", "r")
-            descriptors: dict[int, Any] = {0: 0, 1: out, 2: error, LINK: theirs.fileno()}
+            descriptors: dict[int, Any] = {0: 0, 1: out, 2: error, LINK: theirs.fileno(), COUNTS: counts}
             for place, listening in enumerate(sockets, FIRST_SOCKET):
                 descriptors[place] = listening.fileno()
             # It imports what we would, and nothing from the directory that we happen to be in (-P).

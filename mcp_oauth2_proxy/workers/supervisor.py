@@ -23,6 +23,7 @@ from mcp_oauth2_proxy.workers.crew import describe_end, in_the_way, next_pause
 from mcp_oauth2_proxy.workers.member import Member
 from mcp_oauth2_proxy.workers.messages import Start
 from mcp_oauth2_proxy.workers.shares import needs_private_store
+from mcp_oauth2_proxy.workers.turnstile import Counts
 
 #: What a process ends with whose configuration cannot be used: another one would do the same.
 EXIT_CONFIG = 2
@@ -70,6 +71,7 @@ class Supervisor(Service):
         self._output = output
         self._sockets: list[socket.socket] = []
         self._directory: str | None = None
+        self._counts, self._shared = Counts.create(workers)
         #: By number; who has ended and is not yet replaced is not here.
         self._members: dict[int, Member] = {}
         #: The last pause of each number, and the replacements to come.
@@ -138,6 +140,7 @@ class Supervisor(Service):
             self._looking.stop()
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
+        os.close(self._shared)
         self._manager.stopped()
         self._log.info("all workers have ended")
 
@@ -160,7 +163,9 @@ class Supervisor(Service):
         )
         self._members[number] = member
         try:
-            member.start(self._reactor, start, self._sockets, self._output)
+            member.start(
+                self._reactor, start, counts=self._shared, sockets=self._sockets, output=self._output
+            )
         except OSError as error:
             del self._members[number]
             self._replace(number, f"cannot be started: {error}", lived=0.0)
@@ -201,6 +206,7 @@ class Supervisor(Service):
 
     def _ended(self, member: Member, exit_code: int | None, signal_number: int | None) -> None:
         del self._members[member.number]
+        self._counts.leave(member.number)
         how = describe_end(exit_code, signal_number)
         if self._stopping:
             if exit_code != 0:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.error import ReactorNotRunning
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -23,10 +23,11 @@ from twisted.python.failure import Failure
 from mcp_oauth2_proxy.config.load import load_said
 from mcp_oauth2_proxy.config.problems import ConfigError
 from mcp_oauth2_proxy.service import ProxyService, run
-from mcp_oauth2_proxy.workers.member import FIRST_SOCKET, LINK
+from mcp_oauth2_proxy.workers.member import COUNTS, FIRST_SOCKET, LINK
 from mcp_oauth2_proxy.workers.messages import MAX_LINE, Report, Start
 from mcp_oauth2_proxy.workers.shares import share_of
 from mcp_oauth2_proxy.workers.supervisor import EXIT_CONFIG
+from mcp_oauth2_proxy.workers.turnstile import Counts, SharedPort, is_ahead
 
 #: Seconds between two looks at the worker's own state; what has changed is reported.
 LOOK_EVERY = 0.25
@@ -50,7 +51,27 @@ def receive_start(link: socket.socket) -> tuple[Start, bytes]:
 
 
 class WorkerService(ProxyService):
-    """The service as one of several."""
+    """The service as one of several, who share a socket and know how many connections each has."""
+
+    number: int
+    counts: Counts
+
+    def adopt(self, listening: socket.socket) -> IListeningPort:
+        """See :class:`ProxyService`."""
+        return SharedPort.adopt(
+            self._reactor, listening.fileno(), listening.family, self.site, self._is_ahead
+        )
+
+    def tell_count(self) -> None:
+        """Tell the others how many connections this worker has, while it takes more."""
+        if self.listens:
+            self.counts.tell(self.number, len(self.site.connections))
+        else:
+            self.counts.leave(self.number)
+
+    def _is_ahead(self) -> bool:
+        self.tell_count()
+        return is_ahead(len(self.site.connections), self.counts.others(self.number))
 
     def hurry(self) -> None:
         """A second signal is the supervisor's business: it has had it too, or one of us was meant alone."""
@@ -74,7 +95,7 @@ class Link(LineOnlyReceiver):
         self._looks = 0
         self._looking = LoopingCall(self._look)
         self._looking.clock = clock
-        self._service: ProxyService | None = None
+        self._service: WorkerService | None = None
         #: Whether the supervisor went first.
         self.orphaned = False
 
@@ -82,7 +103,7 @@ class Link(LineOnlyReceiver):
         """Return what keeps the other workers from being ready: a probe of ``/readyz``."""
         return "\n".join(self._others) or None
 
-    def serve(self, service: ProxyService) -> None:
+    def serve(self, service: WorkerService) -> None:
         """Report how ``service`` does, from now on."""
         self._service = service
         self._looking.start(LOOK_EVERY)
@@ -113,6 +134,7 @@ class Link(LineOnlyReceiver):
         reasons = service.reasons()
         if not service.listens and not reasons:
             service.listen()  # it was waiting to be of use
+        service.tell_count()
         report = Report(service.listens, tuple(reasons), len(service.site.connections))
         self._looks += 1
         last = self._reported
@@ -152,6 +174,7 @@ def main() -> int:
             others=link.others,
             listens_at_once=start.listens,
         )
+        service.number, service.counts = start.number, Counts(COUNTS, start.workers)
         with ours:
             ours.setblocking(False)
             reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, Factory.forProtocol(lambda: link))

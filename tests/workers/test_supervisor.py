@@ -79,7 +79,7 @@ class Starting(SupervisorCase):
             self.assertEqual(start["text"], MINIMAL)
             self.assertEqual(process.command[-1], str(number))
             self.assertNotIn("clientSecret", " ".join([*process.command, *process.environment.values()]))
-            self.assertEqual(set(process.descriptors), {0, 1, 2, 3, 4})
+            self.assertEqual(set(process.descriptors), {0, 1, 2, 3, 4, 5})
 
     def test_the_private_store(self) -> None:
         """``memory://`` is a file in a directory that only this user can enter, gone at the end."""
@@ -228,7 +228,7 @@ class Stopping(SupervisorCase):
         """The port is closed, each is told once, and the end comes with the last."""
         self.start()
         one, two = self.up()
-        descriptor = one.descriptors[4]
+        descriptor = one.descriptors[5]
         stopped = self.supervisor.stopService()
         self.assertRaises(OSError, os.fstat, descriptor)
         self.assertEqual((one.told(), two.told()), ([{"order": "drain"}], [{"order": "drain"}]))
