@@ -164,6 +164,7 @@ class ProxyService(Service):
         self._realm.startService()
         self._store.start()
         self._facade.endings.start()
+        self._relay.streams.start()
 
     def listen(self) -> bool:
         """Take connections from now on; return ``False`` where ``on_fatal`` has heard that it cannot be."""
@@ -227,11 +228,11 @@ class ProxyService(Service):
             grace=grace,
         )
         self.site.drain()
-        self._relay.end_idle_streams()
+        self._relay.streams.end_idle()
         deadline = self._reactor.seconds() + grace
         while self._is_busy() and self._reactor.seconds() < deadline and not self._hurried:
             await deferLater(self._reactor, DRAIN_POLL)
-            self._relay.end_idle_streams()
+            self._relay.streams.end_idle()
         if self.site.active_requests:
             self._log.warn("cutting {requests} requests", requests=self.site.active_requests)
         self.site.abort_all()
@@ -241,6 +242,7 @@ class ProxyService(Service):
         self._agent.closeIdle()
         await self._keycloak.close()
         self._facade.endings.stop()
+        self._relay.streams.stop()
         await self._store.close()
         self._manager.stopped()
         self.drained = True

@@ -96,6 +96,7 @@ _KINDS: dict[str, Kind] = {
     "auth.cimd.allowedPorts": kinds.list_of(kinds.PORT),
     "auth.cimd.allowedNetworks": kinds.list_of(kinds.NETWORK),
     "auth.cimd.caFile": kinds.CA_FILE,
+    "gate.streamGrace": kinds.DURATION,
     "gate.rememberLogouts": kinds.LOGOUT_MEMORY,
     "gate.introspect": kinds.INTROSPECTION,
     "limits.registerPerAddress": kinds.RATE,

@@ -298,6 +298,9 @@ class Auth:
 class GateSettings:
     """``gate.*``: what ends a token's use beside its own time."""
 
+    stream_grace: float = setting(
+        "how long an event stream may outlive its token (0s: not at all)", default=300.0
+    )
     remember_logouts: float = setting(
         "how long a logout is remembered; not shorter than access tokens live", default=86400.0
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
@@ -19,6 +19,7 @@ from mcp_oauth2_proxy.relay.headers import returning
 from mcp_oauth2_proxy.relay.legacy_sse import EndpointRewriter, PathPrefixes
 from mcp_oauth2_proxy.relay.pump import RequestBody, ResponseBody
 from mcp_oauth2_proxy.relay.reasons import Reason
+from mcp_oauth2_proxy.relay.streams import Streams
 from mcp_oauth2_proxy.wire.errors import BodyMalformed, BodyStalled, BodyTooLarge, ResponseHeadTimeout
 from mcp_oauth2_proxy.wire.headers import RawHeaders
 from mcp_oauth2_proxy.wire.request import StreamingRequest
@@ -37,8 +38,9 @@ class Relay:
     clock: IReactorTime
     #: Bytes, 0 for no limit.
     max_body: int
-    #: The exchanges under way.
+    #: The exchanges under way, and those of them whose answers are event streams.
     under_way: set[Exchange]
+    streams: Streams
     #: How paths differ outside and at the upstream.
     prefixes: PathPrefixes
 
@@ -52,6 +54,8 @@ class Exchange:
         self, relay: Relay, request: StreamingRequest, identity: Identity, challenge: Challenge
     ) -> None:
         self.identity = identity
+        #: Who listens, where a client can be told from others: by its MCP session, and whose token it is.
+        self.listener: Hashable = None
         self._relay = relay
         self._request = request
         self._challenge = challenge
@@ -71,6 +75,9 @@ class Exchange:
             self._too_large()
             return
         self._relay.under_way.add(self)
+        if request.method == b"GET" and (name := request.first(b"mcp-session-id")) is not None:
+            self.listener = (name, self.identity.subject, self.identity.client)
+            self._relay.streams.make_way(self.listener)
         request.whenLost(self._client_left)
         if request.length != 0:
             self._upload = RequestBody(request, limit)
@@ -81,17 +88,19 @@ class Exchange:
         self._pending.addCallbacks(self._answered, self._failed).addErrback(self._broken)
 
     def idle_since(self) -> float | None:
-        """Return when a listening stream last brought an event; ``None`` for all other exchanges.
+        """Return when a listening stream last brought an event; ``None`` for all other streams.
 
         A listening stream is one that the client opened with GET: nobody waits for its end.
         """
-        return self._last_data if self._is_stream and self._request.method == b"GET" else None
+        return self._last_data if self._request.method == b"GET" else None
 
-    def end(self) -> None:
+    def end(self, reason: Reason | None = None) -> None:
         """End an event stream cleanly: its client connects again, and may find another replica."""
         response, body = self._response, self._body
         if self._over or response is None or body is None:
             return
+        if reason is not None:
+            self._request.notes["reason"] = reason.value
         self._finish()
         body.finish()
         abort_response(response)
@@ -145,6 +154,8 @@ class Exchange:
             self._finish()
             request.finish(whole)
             return
+        if self._is_stream:
+            self._relay.streams.opened(self)
         self._body = ResponseBody(request, on_end=self._ended, on_data=on_data, rewriter=rewriter)
         response.deliverBody(self._body)
         if not self._over and not request.startedWriting:
@@ -244,6 +255,8 @@ class Exchange:
     def _finish(self) -> None:
         self._over = True
         self._relay.under_way.discard(self)
+        if self._is_stream:
+            self._relay.streams.closed(self)
 
 
 def is_event_stream(pairs: Sequence[Pair]) -> bool:

@@ -33,14 +33,13 @@ from mcp_oauth2_proxy.relay.exchange import Exchange, Relay
 from mcp_oauth2_proxy.relay.headers import HeaderRules
 from mcp_oauth2_proxy.relay.legacy_sse import PathPrefixes
 from mcp_oauth2_proxy.relay.reasons import Reason as RelayReason
+from mcp_oauth2_proxy.relay.streams import Streams
 from mcp_oauth2_proxy.relay.target import BadTargetError, UpstreamTarget, split_target
 from mcp_oauth2_proxy.relay.values import Inbound
 from mcp_oauth2_proxy.wire.request import StreamingRequest
 
 #: Paths whose resource URL is remembered: a server has a handful, a scanner's others pass through.
 _REMEMBERED_PATHS = 256
-#: Seconds without an event after which a listening stream counts as idle while the proxy drains.
-QUIET = 1.0
 
 
 @frozen
@@ -89,12 +88,14 @@ class ProxyResource(Resource):
         )
         self._destination = lru_cache(maxsize=_REMEMBERED_PATHS)(self._name_destination)
         self._under_way: set[Exchange] = set()
+        self.streams = Streams(clock, config.gate.stream_grace)
         self._ending = False
         self._relay = Relay(
             client=client,
             clock=clock,
             max_body=server.max_body_bytes,
             under_way=self._under_way,
+            streams=self.streams,
             prefixes=PathPrefixes(
                 upstream=urlsplit(config.upstream.url).path.encode("ascii"),
                 public=urlsplit(auth.base_url).path.encode("ascii"),
@@ -108,14 +109,6 @@ class ProxyResource(Resource):
         if not prepare(self._cors, streaming, cached=False):
             self._admit(streaming)
         return NOT_DONE_YET
-
-    def end_idle_streams(self) -> None:
-        """End the listening event streams that have been quiet, each cleanly: the process is stopping."""
-        quiet_since = self._clock.seconds() - QUIET
-        for exchange in tuple(self._under_way):
-            last = exchange.idle_since()
-            if last is not None and last <= quiet_since:
-                exchange.end()
 
     def end_ended(self) -> None:
         """End, in a moment, what is under way for sessions that have ended; news that follow join in."""

@@ -16,3 +16,4 @@ class Reason(Enum):
     TIMEOUT = "gateway_timeout"
     UNREACHABLE = "bad_gateway"
     TRUNCATED = "upstream_truncated"
+    STREAM_EXPIRED = "stream_token_expired"

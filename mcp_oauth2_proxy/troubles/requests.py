@@ -50,6 +50,13 @@ REQUESTS: dict[str, dict[str, Trouble]] = {
             "Is `upstream.url` right and the server up? `upstream.idleTimeout` must be below its own "
             "keep-alive.",
         ),
+        "stream_token_expired": Trouble(
+            "An event stream ended `gate.streamGrace` after its token had expired, or because its client "
+            "listens again with a new one.",
+            "Nothing: the app connects again by itself.",
+            "Nothing. If clients lose events by it, the MCP server does not resume streams "
+            "(`Last-Event-ID`): raise `gate.streamGrace`.",
+        ),
         "upstream_truncated": Trouble(
             "The MCP server's answer broke off; the client's connection was cut too, so that it looks cut.",
             "Try again.",

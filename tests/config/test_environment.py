@@ -66,6 +66,7 @@ VALUES = {
     "auth.cimd.allowedHosts": ("claude.ai,*.example.com", ("claude.ai", "*.example.com")),
     "auth.cimd.allowedPorts": ("443, 8443", (443, 8443)),
     "auth.cimd.allowedNetworks": ("10.0.0.0/8", ("10.0.0.0/8",)),
+    "gate.streamGrace": ("0s", 0.0),
     "gate.rememberLogouts": ("1h", 3600.0),
     "limits.registerPerAddress": ("10/1m", Rate(10, 60.0)),
     "limits.registerTotal": ("0", Rate(0, 1.0)),
