@@ -33,16 +33,13 @@ class Cors:
 
     def __init__(self, origins: Iterable[str]) -> None:
         self._origins = {origin.encode("ascii") for origin in origins}
+        #: Whether any origin is allowed.
+        self.enabled = bool(self._origins)
         self._any = _ANY.encode() in self._origins
         self._for_any: Pairs = [
             (b"Access-Control-Allow-Origin", b"*"),
             (b"Access-Control-Expose-Headers", EXPOSED_HEADERS),
         ]
-
-    @property
-    def enabled(self) -> bool:
-        """Whether any origin is allowed."""
-        return bool(self._origins)
 
     def answer(self, origin: bytes | None) -> Pairs:
         """Return the header lines for an answer to a request from ``origin``."""

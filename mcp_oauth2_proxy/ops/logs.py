@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from typing import IO, Any
 
 from twisted.logger import (
@@ -76,8 +75,10 @@ class LineObserver:
 
     def _flush(self) -> None:
         self._waiting = False
-        with suppress(OSError, ValueError):
+        try:  # noqa: SIM105 (suppress takes as long as the rest)
             self._stream.flush()
+        except (OSError, ValueError):
+            pass
 
 
 def log_observer(

@@ -34,15 +34,15 @@ class RelayClient(HTTPClient):
         ``data`` is an ``IBodyProducer`` or what treq's adapters make one of. Cancelling the Deferred
         drops the connection.
         """
+        if isinstance(method, str):
+            method = method.encode("ascii")
+        if isinstance(url, str):
+            url = url.encode("ascii")
         if not isinstance(headers, Headers):
             headers = self._request_headers(headers, _stacklevel + 1)
         producer = None if data is None else self._data_to_body_producer(data)
-        result: Deferred[IResponse] = self._agent.request(_ascii(method), _ascii(url), headers, producer)
+        result: Deferred[IResponse] = self._agent.request(method, url, headers, producer)
         return result
-
-
-def _ascii(text: str | bytes) -> bytes:
-    return text if isinstance(text, bytes) else text.encode("ascii")
 
 
 def response_pairs(response: IResponse) -> list[Pair]:

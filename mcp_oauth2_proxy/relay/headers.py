@@ -6,10 +6,11 @@ The configuration is compiled once, at start; a request then runs through plain 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
 from functools import lru_cache
 
 from mcp_oauth2_proxy.config.model import Action, Mutation
-from mcp_oauth2_proxy.relay.values import Inbound, Pair, source
+from mcp_oauth2_proxy.relay.values import Inbound, Pair, Source, source
 
 #: Headers that speak about one connection (RFC 9110 section 7.6.1) end here; ``Proxy-*`` does too.
 HOP_BY_HOP = frozenset(
@@ -31,8 +32,10 @@ NOT_ADDED = _NEVER_OUT - {b"host"}
 _FORWARDED = frozenset({b"forwarded", b"x-real-ip"})
 
 
-#: Header names whose key is remembered: clients and servers use a few dozen, strangers may invent more.
+#: Header names whose judgement is remembered: clients and servers use a few dozen, strangers may invent more.
 _REMEMBERED_NAMES = 2048
+#: ``Connection`` values that nominate nothing.
+_NOMINATE_NOTHING = frozenset({b"keep-alive", b"close"})
 
 
 @lru_cache(maxsize=_REMEMBERED_NAMES)
@@ -46,48 +49,60 @@ def key_of(name: bytes) -> bytes:
 
 
 @lru_cache(maxsize=_REMEMBERED_NAMES)
-def is_ordinary(key: bytes) -> bool:
-    """Return whether a request's header of this key passes whatever it says and whoever sends it."""
-    return not (
-        key in _NEVER_OUT
-        or key in _FORWARDED
-        or key == b"cookie"
-        or key.startswith((b"proxy-", b"x-forwarded-"))
-    )
+def _ends_here(name: bytes) -> bool:
+    """Return whether a header of that name speaks about one connection."""
+    key = key_of(name)
+    return key in HOP_BY_HOP or key.startswith(b"proxy-")
 
 
-def nominated(values: Iterable[bytes]) -> frozenset[bytes]:
-    """Return the header names that ``Connection`` values declare to be hop-by-hop."""
+class Fate(Enum):
+    """What becomes of a request's header line, as far as its name says."""
+
+    PASSES = "it passes, whatever it says and whoever sends it"
+    ENDS = "it speaks about one connection, or is written anew"
+    IF_TRUSTED = "it passes where a trusted proxy sends it"
+    COOKIE = "it passes without the proxy's own cookies"
+
+
+@lru_cache(maxsize=_REMEMBERED_NAMES)
+def fate_of(name: bytes) -> Fate:
+    """Return what becomes of a request's header line of that name."""
+    key = key_of(name)
+    if key in _NEVER_OUT or key.startswith(b"proxy-"):
+        return Fate.ENDS
+    if key in _FORWARDED or key.startswith(b"x-forwarded-"):
+        return Fate.IF_TRUSTED
+    return Fate.COOKIE if key == b"cookie" else Fate.PASSES
+
+
+def nominated(pairs: Iterable[Pair]) -> frozenset[bytes]:
+    """Return the keys of headers that ``Connection`` lines declare to be hop-by-hop."""
+    values = [value for name, value in pairs if key_of(name) == b"connection"]
+    if not values or _NOMINATE_NOTHING.issuperset(values):
+        return frozenset()
     return frozenset(key_of(name.strip(b" \t")) for value in values for name in value.split(b","))
 
 
 class Outgoing:
     """The header lines of the upstream's request while they are being made."""
 
-    __slots__ = ("_keys", "lines")
+    __slots__ = ("lines",)
 
-    def __init__(self, lines: list[tuple[bytes, bytes, bytes]]) -> None:
-        #: ``(key, name, value)``
+    def __init__(self, lines: list[Pair]) -> None:
         self.lines = lines
-        #: Every key among the lines: most steps are about a header that is not there.
-        self._keys = {line[0] for line in lines}
 
     def values(self, key: bytes) -> list[bytes]:
         """Return the values of the header ``key``."""
-        return [line[2] for line in self.lines if line[0] == key] if key in self._keys else []
+        return [value for name, value in self.lines if key_of(name) == key]
 
-    def remove(self, key: bytes) -> None:
-        """Remove every line of the header ``key``."""
-        if key in self._keys:
-            self._keys.remove(key)
-            self.lines = [line for line in self.lines if line[0] != key]
+    def remove(self, *keys: bytes) -> None:
+        """Remove every line of the headers ``keys``."""
+        self.lines = [pair for pair in self.lines if key_of(pair[0]) not in keys]
 
-    def replace(self, key: bytes, name: bytes, value: bytes | None) -> None:
-        """Put one line in place of all lines of ``key``; ``None`` puts none."""
-        self.remove(key)
+    def append(self, name: bytes, value: bytes | None) -> None:
+        """Add a line; ``None`` adds none."""
         if value is not None:
-            self._keys.add(key)
-            self.lines.append((key, name, value))
+            self.lines.append((name, value))
 
 
 Step = Callable[[Outgoing, Inbound], None]
@@ -104,12 +119,21 @@ def compile_mutation(mutation: Mutation) -> Step:
     if key in NOT_ADDED or key.startswith(b"proxy-") or not name:
         raise ValueError(f"headers.mutations: {mutation.name!r} cannot be added")
     if mutation.value_from is not None:
-        read = source(mutation.value_from)
-        return lambda outgoing, inbound: outgoing.replace(key, name, read(inbound))
+        return _add(key, name, source(mutation.value_from))
     value = (mutation.value or "").encode()
     if b"\r" in value or b"\n" in value or b"\0" in value:
         raise ValueError(f"headers.mutations: the value of {mutation.name!r} is not one line")
-    return lambda outgoing, _: outgoing.replace(key, name, value)
+    return _add(key, name, lambda _: value)
+
+
+def _add(key: bytes, name: bytes, read: Source) -> Step:
+    """Return the step that puts one line in place of all lines of ``key``, or none where nothing is read."""
+
+    def add(outgoing: Outgoing, inbound: Inbound) -> None:
+        outgoing.remove(key)
+        outgoing.append(name, read(inbound))
+
+    return add
 
 
 def set_x_forwarded(outgoing: Outgoing, inbound: Inbound) -> None:
@@ -120,14 +144,14 @@ def set_x_forwarded(outgoing: Outgoing, inbound: Inbound) -> None:
     proxy says of host and protocol is kept: it is the one that saw the client's own request.
     """
     chain = outgoing.values(b"x-forwarded-for")
-    peers = b", ".join([*chain, inbound.peer]) if inbound.peer else None
-    outgoing.replace(b"x-forwarded-for", b"X-Forwarded-For", peers)
     host, proto = inbound.first(b"host"), b"https" if inbound.secure else b"http"
     if inbound.trusted:
         host = inbound.first(b"x-forwarded-host") or host
         proto = inbound.first(b"x-forwarded-proto") or proto
-    outgoing.replace(b"x-forwarded-host", b"X-Forwarded-Host", host)
-    outgoing.replace(b"x-forwarded-proto", b"X-Forwarded-Proto", proto)
+    outgoing.remove(b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto")
+    outgoing.append(b"X-Forwarded-For", b", ".join([*chain, inbound.peer]) if inbound.peer else None)
+    outgoing.append(b"X-Forwarded-Host", host)
+    outgoing.append(b"X-Forwarded-Proto", proto)
 
 
 class HeaderRules:
@@ -141,48 +165,36 @@ class HeaderRules:
     """
 
     def __init__(self, mutations: Iterable[Mutation], *, host: bytes, own_cookies: bytes = b"") -> None:
-        self._host = (b"host", b"Host", host)
+        self._host = (b"Host", host)
         self._own_cookies = own_cookies
         self._steps = tuple(compile_mutation(mutation) for mutation in mutations)
 
     def outgoing(self, inbound: Inbound) -> list[Pair]:
         """Return the header lines for the upstream, ``Host`` first, order and duplicates kept."""
         lines = [self._host]
-        connection: list[bytes] = []
-        for name, value in inbound.pairs:
-            key = key_of(name)
-            if is_ordinary(key):
-                lines.append((key, name, value))
-            elif key in _NEVER_OUT or key.startswith(b"proxy-"):
-                if key == b"connection":
-                    connection.append(value)
-            elif (key in _FORWARDED or key.startswith(b"x-forwarded-")) and not inbound.trusted:
-                continue
-            else:
-                kept = without_cookies(value, self._own_cookies) if key == b"cookie" else value
+        for pair in inbound.pairs:
+            fate = fate_of(pair[0])
+            if fate is Fate.PASSES or (fate is Fate.IF_TRUSTED and inbound.trusted):
+                lines.append(pair)
+            elif fate is Fate.COOKIE:
+                name, value = pair
+                kept = without_cookies(value, self._own_cookies)
                 if kept or not value:
-                    lines.append((key, name, kept))
+                    lines.append((name, kept))
         result = Outgoing(lines)
-        if connection:
-            for key in nominated(connection) - _NEVER_OUT:
-                result.remove(key)
+        if gone := nominated(inbound.pairs) - _NEVER_OUT:
+            result.remove(*gone)
         for step in self._steps:
             step(result, inbound)
-        return [(name, value) for _, name, value in result.lines]
+        return result.lines
 
 
 def returning(pairs: Sequence[Pair]) -> list[Pair]:
     """Return the upstream's header lines for the client: all but the hop-by-hop ones, in order."""
-    kept: list[Pair] = []
-    connection: list[bytes] = []
-    for pair in pairs:
-        key = key_of(pair[0])
-        if key == b"connection":
-            connection.append(pair[1])
-        elif key not in HOP_BY_HOP and not key.startswith(b"proxy-"):
-            kept.append(pair)
-    gone = nominated(connection) - _REWRITTEN if connection else None
-    return [pair for pair in kept if key_of(pair[0]) not in gone] if gone else kept
+    kept = [pair for pair in pairs if not _ends_here(pair[0])]
+    if len(kept) != len(pairs) and (gone := nominated(pairs) - _REWRITTEN):
+        return [pair for pair in kept if key_of(pair[0]) not in gone]
+    return kept
 
 
 def without_cookies(cookie: bytes, prefix: bytes) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache, partial
-from typing import cast
 from urllib.parse import urlsplit
 
 from attrs import frozen
@@ -105,7 +104,7 @@ class ProxyResource(Resource):
     def render(self, request: Request) -> int:
         """Judge the request, and relay it or say why not."""
         # Twisted types what it renders as its own Request; the wire makes them all of this kind.
-        streaming = cast(StreamingRequest, request)
+        streaming: StreamingRequest = request  # type: ignore[assignment]
         if not prepare(self._cors, streaming, cached=False):
             self._admit(streaming)
         return NOT_DONE_YET

@@ -65,11 +65,16 @@ class RequestBody:
     def message_complete(self) -> None:
         """The parser has seen the end."""
         self.complete = True
-        self._end(WHOLE)
+        if self._reason is None and not self._discarding:
+            self._reason = WHOLE
 
     def fail(self, error: Exception) -> None:
         """The rest will not come."""
-        self._end(Failure(error))
+        if self._reason is None and not self._discarding:
+            self._reason = Failure(error)
+            # A broken body is known at once, also to a reader that has paused.
+            self._chunks.clear()
+            self._paused = False
 
     def deliver_to(self, reader: IProtocol) -> None:
         """Begin to hand the body on.
@@ -119,14 +124,6 @@ class RequestBody:
         """See :class:`IPushProducer`: the reader wants no more."""
         self._reason = None
         self.discard()
-
-    def _end(self, reason: Failure) -> None:
-        if self._reason is None and not self._discarding:
-            self._reason = reason
-            if not is_whole(reason):
-                # A broken body is known at once, also to a reader that has paused.
-                self._chunks.clear()
-                self._paused = False
 
 
 class _Reader(Protocol):

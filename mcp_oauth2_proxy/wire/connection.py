@@ -110,7 +110,7 @@ class ClientConnection(Protocol):
         self._method = method
         self._answered = self.heard = False
         self._head_size, self._framing = 0, MAX_FRAMING
-        self._expect_head()
+        self._pairs, self._phrase, self._head, self._in_head = [], b"", b"", True
         self._deadline.set(self._head_timeout)
         self._written = len(data)
         self.transport.write(data)  # type: ignore[union-attr]
@@ -147,7 +147,7 @@ class ClientConnection(Protocol):
         if self.idle or self._error is not None:
             self.abort()
             return
-        if not self.heard and (request := self._take_back()) is not None:
+        if self.reused and not self.heard and (request := self._take_back()) is not None:
             # An answer to what has not been asked: some servers say 408 before they hang up.
             self.abort()
             self._end(request)
@@ -275,16 +275,13 @@ class ClientConnection(Protocol):
         """The answer is whole, or it was an interim one."""
         if self._interim:
             self._interim = False
-            self._expect_head()
+            self._pairs, self._phrase, self._head = [], b"", b""
         else:
             self._answered = True
             # llhttp knows it only within this call.
             self._persistent = self._parser.should_keep_alive()
 
     # What follows from it.
-
-    def _expect_head(self) -> None:
-        self._pairs, self._phrase, self._head, self._in_head = [], b"", b"", True
 
     def _progressed(self) -> None:
         if self._waiting is not None:
@@ -303,7 +300,8 @@ class ClientConnection(Protocol):
         return NotSent(data, upload)
 
     def _update_reading(self) -> None:
-        self._hand_over()
+        if self._waiting is not None:
+            self._hand_over()
         transport: Any = self.transport
         if transport is None:
             return

@@ -14,12 +14,12 @@ class Deadline:
     is set again for what remains.
     """
 
-    __slots__ = ("_at", "_clock", "_expired", "_timer")
+    __slots__ = ("_at", "_clock", "_expired", "_fires_at", "_timer")
 
     def __init__(self, clock: IReactorTime, expired: Callable[[], None]) -> None:
         self._clock = clock
         self._expired = expired
-        self._at = 0.0
+        self._at = self._fires_at = 0.0
         self._timer: IDelayedCall | None = None
 
     def set(self, seconds: float) -> None:
@@ -27,13 +27,13 @@ class Deadline:
         if not seconds:
             self._at = 0.0
             return
-        self._at = self._clock.seconds() + seconds
-        if self._timer is None:
-            self._timer = self._clock.callLater(seconds, self._fire)
-        elif self._timer.getTime() > self._at:
+        at = self._at = self._clock.seconds() + seconds
+        if self._timer is not None:
+            if self._fires_at <= at:
+                return
             # Moving it forward would search the reactor's whole list of timers.
             self._timer.cancel()
-            self._timer = self._clock.callLater(seconds, self._fire)
+        self._start(seconds, at)
 
     def clear(self) -> None:
         """Do not expire."""
@@ -46,13 +46,17 @@ class Deadline:
             self._timer.cancel()
             self._timer = None
 
+    def _start(self, seconds: float, at: float) -> None:
+        self._fires_at = at
+        self._timer = self._clock.callLater(seconds, self._fire)
+
     def _fire(self) -> None:
         self._timer = None
         if not self._at:
             return
         remaining = self._at - self._clock.seconds()
         if remaining > 0:
-            self._timer = self._clock.callLater(remaining, self._fire)
+            self._start(remaining, self._at)
             return
         self._at = 0.0
         self._expired()

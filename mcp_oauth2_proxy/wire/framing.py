@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from twisted.web.http import RESPONSES
 
 from mcp_oauth2_proxy.wire.head import Pairs
@@ -9,6 +11,18 @@ from mcp_oauth2_proxy.wire.head import Pairs
 #: Header lines that belong to one connection: whoever asks for them, they are ours to write.
 _OURS = frozenset({b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"trailer"})
 _NO_BODY = frozenset({204, 304})
+
+
+@lru_cache(maxsize=2048)
+def _passes(name: bytes) -> bool:
+    """Return whether a header line of that name goes out without a look at it."""
+    lowered = name.lower()
+    return lowered not in _OURS and lowered != b"date"
+
+
+@lru_cache(maxsize=256)
+def _status_line(code: int, phrase: bytes) -> bytes:
+    return b"HTTP/1.1 %d %b" % (code, phrase or RESPONSES.get(code, b"Unknown"))
 
 
 class Framing:
@@ -58,19 +72,20 @@ def response_head(
     The length is taken from a single valid Content-Length among ``pairs``; their other header lines
     go out in their order. A line that would break the head (CR, LF, NUL) is left out.
     """
-    lines = [b"HTTP/1.1 %d %b" % (code, phrase or RESPONSES.get(code, b"Unknown"))]
+    lines = [_status_line(code, phrase)]
     lengths: list[bytes] = []
     length_at = 0
     dated = False
-    for name, value in pairs:
-        lowered = name.lower()
-        if lowered in _OURS:
-            if lowered == b"content-length":
-                lengths.append(value)
+    for pair in pairs:
+        if not _passes(pair[0]):
+            name = pair[0].lower()
+            if name == b"content-length":
+                lengths.append(pair[1])
                 length_at = len(lines)
-            continue
-        dated = dated or lowered == b"date"
-        lines.append(name + b": " + value)
+            if name in _OURS:
+                continue
+            dated = True
+        lines.append(b": ".join(pair))
     if _breaks(b"".join(lines)):
         return response_head(
             method=method,

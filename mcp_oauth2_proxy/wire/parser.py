@@ -207,11 +207,15 @@ class RequestParser:
 
     def on_url(self, url: bytes) -> None:
         """A piece of the request target."""
-        self._current().target += url
+        if self._message is None:
+            raise _Refused
+        self._message.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header line, whole. Trailers are dropped: nobody here asks for them (RFC 9110 section 6.5.1)."""
-        message = self._current()
+        message = self._message
+        if message is None:
+            raise _Refused
         if message.has_head:
             return
         # llhttp leaves the white space behind a value to its caller (RFC 9112 section 5.1).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote_to_bytes
 
 from twisted.internet.defer import Deferred
@@ -171,7 +171,7 @@ class StreamingRequest(server.Request):
             return
         if body is server.NOT_DONE_YET:
             return
-        self._answer(cast(bytes, body))
+        self._answer(body)
 
     def processingFailed(self, reason: Failure) -> Failure:
         """Answer 500, or cut an answer that has begun; the log has the reason and the request id."""
@@ -251,7 +251,7 @@ class StreamingRequest(server.Request):
             self.responseHeaders.setRawHeaders(b"Content-Length", [b"0"])
         channel = self.channel
         piece = self._framed(data)
-        framing = cast(Framing, self._framing)
+        framing: Framing = self._framing  # type: ignore[assignment]
         if not framing.complete():
             channel.write(piece)
             self.abort()
@@ -260,8 +260,7 @@ class StreamingRequest(server.Request):
         self.finished = 1
         if self.producer is not None:
             self.unregisterProducer()
-        self.channel = cast(Any, None)
-        self._lost = None
+        self.channel = self._lost = None  # type: ignore[assignment]
         channel.request_done(self)
         if self.notifications:
             notifications, self.notifications = self.notifications, ()

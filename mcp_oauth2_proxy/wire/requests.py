@@ -39,7 +39,8 @@ def request_head(
     :raises ValueError: a part of it would break the head; nothing has been sent.
     """
     lines = [b"%b %b HTTP/1.1" % (method, target), b"Host: " + host]
-    lines += [name + b": " + value for name, value in _pairs(headers) if name.lower() not in _OURS]
+    pairs = headers.pairs if isinstance(headers, RawHeaders) else _pairs(headers)
+    lines += [b": ".join(pair) for pair in pairs if pair[0].lower() not in _OURS]
     if body is not None and body.length is not UNKNOWN_LENGTH:
         lines.append(b"Content-Length: %d" % body.length)
     elif body is not None:
@@ -57,8 +58,6 @@ def request_head(
 def _pairs(headers: Headers | None) -> Pairs:
     if headers is None:
         return []
-    if isinstance(headers, RawHeaders):
-        return headers.pairs
     return [(name, value) for name, values in headers.getAllRawHeaders() for value in values]
 
 
