@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -16,13 +16,13 @@ from tests.facade.world import FragileStore
 
 
 class SlowStore(FragileStore):
-    """A store that can be made to answer later; what was asked for is done at once."""
+    """A store that can be made to do later what it is asked for."""
 
     slow: Deferred[None] | None = None
 
     def _call(self, name: str, key: str, *rest: Any) -> Deferred[Any]:
-        answer = super()._call(name, key, *rest)
-        return answer if self.slow is None else self.slow.addCallback(lambda _: answer)
+        later = succeed(None) if self.slow is None else self.slow
+        return later.addCallback(lambda _: super(SlowStore, self)._call(name, key, *rest))
 
 
 class Leases(SynchronousTestCase):
@@ -91,10 +91,9 @@ class Leases(SynchronousTestCase):
         """A renewal under way does not bring back what is given back."""
         self.assertTrue(self.taken(self.one))
         self.store.slow = slow = Deferred()
-        self.wait(RENEW_EVERY)
-        released = Deferred.fromCoroutine(self.one.release())
-        self.assertNoResult(released)
+        self.wait(RENEW_EVERY + 0.1)
         self.store.slow = None
+        released = Deferred.fromCoroutine(self.one.release())
         slow.callback(None)
         self.successResultOf(released)
         self.assertTrue(self.taken(self.two))

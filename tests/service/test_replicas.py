@@ -158,6 +158,7 @@ class Stopping(ReplicaCase):
         await done
         leaving.cancel()
         await self.assertFailure(leaving, Exception)
+        await deferToThread(self.one.program.wait_for, "aborted=true", 20)
         stopping = deferToThread(self.one.stop)
         await deferToThread(self.one.program.wait_for, "stopping: ", 20)
         self.token.let_go()
