@@ -22,7 +22,7 @@ died with the process, and nothing can bring it back but a new login (docs/store
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -41,10 +41,11 @@ from mcp_oauth2_proxy.facade.spent import GRACE, USED_TTL, SpentToken
 from mcp_oauth2_proxy.facade.vault import Vault
 from mcp_oauth2_proxy.keycloak.interfaces import IRealm, KeycloakRefused, KeycloakUnavailable
 
-#: Seconds between two looks at what another process is doing, and how long one looks in all: longer than
-#: Keycloak may take (10 s), and short enough for a call of our own before clients give up (30 s).
+#: Seconds between two looks at what another process is doing.
 POLL = 0.1
-PATIENCE = 12.0
+#: Seconds until a caller is told to come again: clients give up after 30. The call goes on without it, for
+#: its retry, since a second call might end the session.
+PATIENCE = 20.0
 #: Seconds between two attempts to write down an answer while the store is down.
 REMEMBER_AGAIN = 1.0
 
@@ -80,7 +81,7 @@ class RefreshBroker:
         Raises :exc:`OAuthError`. A caller that goes away does not stop the call: the answer is wanted
         by its retry.
         """
-        answer = await self._shared(token, grant)
+        answer = await self._shared(token, grant).addTimeout(PATIENCE, self._clock, _too_long)
         response: dict[str, Any] = dict(answer["response"])
         if answer["expires_at"] is not None:
             left = max(1, int(answer["expires_at"] - self._clock.seconds()))
@@ -122,9 +123,7 @@ class RefreshBroker:
             if answer is not None:
                 return answer
             if self._clock.seconds() >= give_up:
-                raise unavailable(
-                    "the refresh is still under way", Reason.KEYCLOAK_DOWN, "another process holds it"
-                )
+                raise _under_way("another process asks Keycloak")
             await deferLater(self._clock, POLL)
         try:
             # Whoever had the lease before us may have finished.
@@ -204,6 +203,14 @@ class RefreshBroker:
                 break
         self._unsaved.pop(token, None)
         spent.lease.lapse()
+
+
+def _too_long(_: object, waited: float) -> NoReturn:
+    raise _under_way(f"Keycloak has not answered within {waited:g} s")
+
+
+def _under_way(detail: str) -> OAuthError:
+    return unavailable("the refresh is still under way", Reason.KEYCLOAK_DOWN, detail)
 
 
 def _refusal(refused: KeycloakRefused) -> OAuthError:

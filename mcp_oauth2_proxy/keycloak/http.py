@@ -82,11 +82,11 @@ class KeycloakHTTP:
 
         :raises KeycloakUnavailable: no answer in time, or one that is no JSON object.
         """
-        return await self._ask("GET", url)
+        return await self._ask("GET", url, TIMEOUT)
 
-    async def post(self, url: str, form: Mapping[str, str]) -> Answer:
-        """Post a form; raises as :meth:`get`."""
-        return await self._ask("POST", url, data=dict(form))
+    async def post(self, url: str, form: Mapping[str, str], *, timeout: float = TIMEOUT) -> Answer:
+        """Post a form, and wait ``timeout`` seconds for the answer; raises as :meth:`get`."""
+        return await self._ask("POST", url, timeout, data=dict(form))
 
     def close(self) -> Deferred[None]:
         """End every exchange under way, whose caller sees a cancellation, and close idle connections."""
@@ -94,10 +94,10 @@ class KeycloakHTTP:
             exchange.cancel()
         return self._client.close() if isinstance(self._client, KeycloakClient) else succeed(None)
 
-    async def _ask(self, method: str, url: str, **options: Any) -> Answer:
+    async def _ask(self, method: str, url: str, timeout: float, **options: Any) -> Answer:
         where = f"{method} {_without_query(url)}"
         exchange: Deferred[tuple[int, bytes]] = Deferred.fromCoroutine(self._exchange(method, url, options))
-        timer: IDelayedCall = self._clock.callLater(TIMEOUT, exchange.cancel)
+        timer: IDelayedCall = self._clock.callLater(timeout, exchange.cancel)
         self._under_way.add(exchange)
         try:
             status, body = await exchange
@@ -105,7 +105,7 @@ class KeycloakHTTP:
             raise KeycloakUnavailable(f"{where}: {error}") from None
         except Exception as error:
             if not timer.active():
-                raise KeycloakUnavailable(f"{where}: no answer within {TIMEOUT:g} s") from None
+                raise KeycloakUnavailable(f"{where}: no answer within {timeout:g} s") from None
             if _is_cancellation(error):
                 raise CancelledError from None
             raise KeycloakUnavailable(f"{where}: {_readable(error)}") from error

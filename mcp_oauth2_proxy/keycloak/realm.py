@@ -18,7 +18,7 @@ from mcp_oauth2_proxy.config.model import Auth
 from mcp_oauth2_proxy.gate.keys import KeySet
 from mcp_oauth2_proxy.gate.model import Refusal
 from mcp_oauth2_proxy.keycloak.discovery import IssuerMismatch, discovery_url, parse_discovery
-from mcp_oauth2_proxy.keycloak.http import KeycloakHTTP
+from mcp_oauth2_proxy.keycloak.http import TIMEOUT, KeycloakHTTP
 from mcp_oauth2_proxy.keycloak.idtoken import validate_id_token
 from mcp_oauth2_proxy.keycloak.interfaces import (
     IRealm,
@@ -36,6 +36,9 @@ from mcp_oauth2_proxy.keycloak.tokens import complaint, parse_introspection, par
 FIRST_RETRY, LONGEST_RETRY = 0.5, 15.0
 #: Intervals are drawn from this much around their length, so that replicas don't ask in step.
 JITTER = 0.25
+#: Seconds for a refresh. Who gives up on one cannot know whether the token is spent, and to use it again may
+#: end the session; so a Keycloak that stands still for a while is waited for.
+REFRESH_TIMEOUT = 30.0
 
 _T = TypeVar("_T")
 
@@ -174,7 +177,7 @@ class Realm(Service):
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
         if scope is not None:
             form["scope"] = scope
-        return _deferred(self._tokens(form))
+        return _deferred(self._tokens(form, timeout=REFRESH_TIMEOUT))
 
     def revoke(self, refresh_token: str) -> Deferred[None]:
         """See :class:`IRealm`."""
@@ -206,10 +209,11 @@ class Realm(Service):
         # servers differ in whether they decode them; a secret with a colon or a percent sign would break.
         return {"client_id": self._auth.client_id, "client_secret": self._auth.client_secret.current()}
 
-    async def _tokens(self, form: Mapping[str, str]) -> TokenResponse:
+    async def _tokens(self, form: Mapping[str, str], *, timeout: float = TIMEOUT) -> TokenResponse:
         url = self._ready_metadata().token_endpoint
         try:
-            return parse_token_response(await self._http.post(url, {**form, **self._credentials()}), url=url)
+            answer = await self._http.post(url, {**form, **self._credentials()}, timeout=timeout)
+            return parse_token_response(answer, url=url)
         except KeycloakUnavailable as error:
             self._log.error("no tokens from Keycloak: {reason}", reason=str(error))
             raise

@@ -228,7 +228,8 @@ REQUESTS: dict[str, dict[str, Trouble]] = {
         "refresh_session_ended": Trouble(
             "The session is over: logged out, revoked, or too old.",
             "Sign in again.",
-            "See *Sessions* of the realm: idle and maximum times decide how often people sign in.",
+            "See *Sessions* of the realm: idle and maximum times decide how often people sign in. After a "
+            "crash of a replica see docs/store.md.",
         ),
     },
     "Logout": {

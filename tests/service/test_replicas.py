@@ -170,8 +170,8 @@ class Stopping(ReplicaCase):
 class Dying(ReplicaCase):
     """A replica is killed when Keycloak has refreshed and the answer is on its way."""
 
-    async def retry(self, store: str, *, rotates: bool) -> Answer:
-        await self.start(store, rotate_refresh_tokens=rotates)
+    async def retry(self, store: str, **realm: Any) -> Answer:
+        await self.start(store, **realm)
         self.token.done = done = Deferred()
         lost = self.refresh(self.one)
         await done
@@ -184,10 +184,16 @@ class Dying(ReplicaCase):
 
     async def test_without_rotation(self) -> None:
         """The client repeats its refresh at the other replica and gets tokens."""
-        answer = await self.retry(self.redis(), rotates=False)
+        answer = await self.retry(self.redis(), rotate_refresh_tokens=False)
         self.assertIn("access_token", document(answer))
+
+    async def test_with_rotation_and_one_reuse(self) -> None:
+        """So it does where the realm lets a token be used once more, as docs/store.md recommends."""
+        answer = await self.retry(self.sqlite(), refresh_token_max_reuse=1)
+        self.refresh_token = document(answer)["refresh_token"]
+        self.assertEqual((await self.refresh(self.two)).status, 200, "the session lives")
 
     async def test_with_rotation(self) -> None:
         """Nobody has the new token, and Keycloak takes the old one for stolen: the person signs in again."""
-        answer = await self.retry(self.sqlite(), rotates=True)
+        answer = await self.retry(self.sqlite())
         self.assertEqual((answer.status, json.loads(answer.body)["error"]), (400, "invalid_grant"))
