@@ -41,7 +41,7 @@ from mcp_oauth2_proxy.relay.proxy import ProxyResource
 from mcp_oauth2_proxy.stores.open import open_store
 from mcp_oauth2_proxy.wire.agent import WireAgent
 from mcp_oauth2_proxy.wire.limits import Limits
-from mcp_oauth2_proxy.wire.listening import CannotListen, inherited_descriptors, name_of, open_sockets
+from mcp_oauth2_proxy.wire.listening import CannotListen, name_of, open_sockets
 from mcp_oauth2_proxy.wire.site import WireSite
 from mcp_oauth2_proxy.wire.trust import TrustPolicy
 
@@ -275,13 +275,14 @@ def run(
     config: Config,
     make: Callable[[Any, Callable[[str], None]], ProxyService] | None = None,
     *,
+    descriptors: Sequence[int] = (),
     worker: int | None = None,
 ) -> int:
     """Run the proxy on uvloop until a signal ends it; return the process's exit code.
 
     0 after SIGTERM or SIGINT, 2 where the configuration turned out to be wrong once it met the world.
-    ``make(reactor, on_fatal)`` returns the service, by default one that is alone; ``worker`` is its number
-    where it is not.
+    ``make(reactor, on_fatal)`` returns the service, by default one that is alone and listens on what it was
+    handed as ``descriptors``; ``worker`` is its number where it is not alone.
     """
     # The reactor must be chosen before anything imports it, and only by the process that owns it.
     import uvloop  # noqa: PLC0415
@@ -304,7 +305,7 @@ def run(
             config,
             reactor,
             on_fatal=on_fatal,
-            descriptors=inherited_descriptors(os.environ, os.getpid()),
+            descriptors=descriptors,
             manager=ServiceManager.from_environment(os.environ, os.getpid()),
         )
 

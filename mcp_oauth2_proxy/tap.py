@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
-from twisted.application.service import IServiceCollection, Service
+from twisted.application.service import IServiceCollection, MultiService, Service
 from twisted.logger import ILogObserver
 from twisted.python import usage
 
@@ -17,10 +17,8 @@ from mcp_oauth2_proxy.config.load import Loaded, load_config
 from mcp_oauth2_proxy.config.problems import ConfigError
 from mcp_oauth2_proxy.ops.logs import log_observer
 from mcp_oauth2_proxy.ops.systemd import ServiceManager
-from mcp_oauth2_proxy.service import ProxyService
 from mcp_oauth2_proxy.wire.listening import inherited_descriptors
 from mcp_oauth2_proxy.workers.cpus import worker_count
-from mcp_oauth2_proxy.workers.supervisor import Supervisor
 
 
 class Options(usage.Options):
@@ -47,8 +45,8 @@ class Options(usage.Options):
             raise usage.UsageError("the configuration cannot be used\n" + str(error)) from None
 
 
-class _BringsLog(Service):
-    """A service as twistd holds it: it brings its own log observer to twistd's application."""
+class TwistdService(MultiService):
+    """What twistd holds: the proxy or its supervisor, with a log observer of its own for twistd."""
 
     log_observer: ILogObserver | None = None
 
@@ -57,14 +55,6 @@ class _BringsLog(Service):
         super().setServiceParent(parent)
         if self.log_observer is not None:
             parent.setComponent(ILogObserver, self.log_observer)  # type: ignore[attr-defined]
-
-
-class TwistdProxyService(_BringsLog, ProxyService):
-    """The service in twistd's own process."""
-
-
-class TwistdSupervisor(_BringsLog, Supervisor):
-    """The workers' supervisor in twistd's process; they run as those of ``serve`` do, on uvloop."""
 
 
 def _log_stream(twistd: Mapping[str, Any]) -> IO[str] | None:
@@ -78,8 +68,12 @@ def _log_stream(twistd: Mapping[str, Any]) -> IO[str] | None:
     return Path(path or "twistd.log").open("a", encoding="utf-8")
 
 
-def makeService(options: Options) -> TwistdProxyService | TwistdSupervisor:
+def makeService(options: Options) -> TwistdService:
     """Return the service for twistd."""
+    # Now: twistd may become another process before it starts the service, and Twisted's endpoints, which
+    # the proxy imports, take the same variables out of the environment.
+    descriptors = inherited_descriptors(os.environ, os.getpid())
+    manager = ServiceManager.from_environment(os.environ, os.getpid())
     from twisted.internet import reactor as installed  # noqa: PLC0415 (twistd has installed it by now)
 
     reactor: Any = installed
@@ -92,20 +86,31 @@ def makeService(options: Options) -> TwistdProxyService | TwistdSupervisor:
         atexit.register(os._exit, 2)
         reactor.callWhenRunning(reactor.stop)
 
+    holder = TwistdService()
     stream = _log_stream(getattr(options, "parent", None) or {})
-    given: dict[str, Any] = {
-        "on_fatal": stop,
-        # Now: twistd may become another process before it starts the service.
-        "descriptors": inherited_descriptors(os.environ, os.getpid()),
-        "manager": ServiceManager.from_environment(os.environ, os.getpid()),
-    }
-    workers = worker_count(loaded.config.server.workers)
-    service: TwistdProxyService | TwistdSupervisor
-    if workers == 1:
-        service = TwistdProxyService(loaded.config, reactor, **given)
-    else:
-        output = None if stream is None else (stream.fileno(), 2 if stream is sys.stdout else stream.fileno())
-        service = TwistdSupervisor(loaded, workers, reactor, output=output, **given)
     if stream is not None:
-        service.log_observer = log_observer(log.level, log.format, stream)
-    return service
+        holder.log_observer = log_observer(log.level, log.format, stream)
+    service: Service
+    workers = worker_count(loaded.config.server.workers)
+    if workers > 1:
+        from mcp_oauth2_proxy.workers.supervisor import Supervisor  # noqa: PLC0415
+
+        # They run as those of ``serve`` do, on uvloop: twistd's reactor is the supervisor's.
+        output = None if stream is None else (stream.fileno(), 2 if stream is sys.stdout else stream.fileno())
+        service = Supervisor(
+            loaded,
+            workers,
+            reactor,
+            on_fatal=stop,
+            descriptors=descriptors,
+            manager=manager,
+            output=output,
+        )
+    else:
+        from mcp_oauth2_proxy.service import ProxyService  # noqa: PLC0415
+
+        service = ProxyService(
+            loaded.config, reactor, on_fatal=stop, descriptors=descriptors, manager=manager
+        )
+    service.setServiceParent(holder)
+    return holder

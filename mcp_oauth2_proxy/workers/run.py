@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from mcp_oauth2_proxy.config.load import Loaded
 from mcp_oauth2_proxy.ops.logs import configure_logging
 from mcp_oauth2_proxy.ops.systemd import ServiceManager
-from mcp_oauth2_proxy.wire.listening import inherited_descriptors
 from mcp_oauth2_proxy.workers.supervisor import EXIT_CONFIG, Supervisor
 
 
-def supervise(loaded: Loaded, workers: int) -> int:
+def supervise(loaded: Loaded, workers: int, *, descriptors: Sequence[int] = ()) -> int:
     """Run so many workers until a signal ends them; return the process's exit code, as one process would.
 
     On Twisted's plain reactor: there is next to nothing to do.
@@ -34,7 +34,7 @@ def supervise(loaded: Loaded, workers: int) -> int:
         workers,
         reactor,
         on_fatal=stop,
-        descriptors=inherited_descriptors(os.environ, os.getpid()),
+        descriptors=descriptors,
         manager=ServiceManager.from_environment(os.environ, os.getpid()),
     )
     reactor.callWhenRunning(supervisor.startService)

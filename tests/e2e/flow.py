@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
@@ -44,6 +45,8 @@ class FlowCase(ContractCase):
     """Starts the program in front of the sample MCP server, with ``issuer`` behind it."""
 
     timeout = 180
+    #: More sections of the program's configuration.
+    settings: Mapping[str, Any] = {}
 
     def rotate_keys(self) -> None:
         """Give the realm a new signing key."""
@@ -71,6 +74,7 @@ class FlowCase(ContractCase):
                 **auth,
             },
             "log": {"level": "DEBUG", "format": "json"},
+            **self.settings,
         }
         configuration["auth"] = {
             name: value for name, value in configuration["auth"].items() if value is not None

@@ -7,7 +7,7 @@ from tests.support.double import RunningDouble
 from tests.support.reactor import global_reactor
 
 
-class _OnTheDouble(flow.FlowCase):
+class OnTheDouble(flow.FlowCase):
     """Serves a double of its own for each test."""
 
     def setUp(self) -> None:
@@ -19,29 +19,29 @@ class _OnTheDouble(flow.FlowCase):
         self.provider.rotate_keys()
 
 
-class DoubleFlow(_OnTheDouble, flow.Flow):
+class DoubleFlow(OnTheDouble, flow.Flow):
     """Logging in through the double."""
 
 
-class DoubleForeign(_OnTheDouble, flow.Foreign):
+class DoubleForeign(OnTheDouble, flow.Foreign):
     """The double's tokens that are not for this server."""
 
 
-class DoubleOutages(_OnTheDouble, flow.Outages):
+class DoubleOutages(OnTheDouble, flow.Outages):
     """A double that is away, or another."""
 
 
-class DoubleMcpClient(_OnTheDouble, flow.McpClient):
+class DoubleMcpClient(OnTheDouble, flow.McpClient):
     """The official MCP client and the double."""
 
 
-class DoubleDocuments(_OnTheDouble, flow.Documents):
+class DoubleDocuments(OnTheDouble, flow.Documents):
     """Clients with a metadata document, logged in through the double."""
 
 
-class DoubleReuse(_OnTheDouble, flow.Reuse):
+class DoubleReuse(OnTheDouble, flow.Reuse):
     """Refresh tokens that come again, at the double, which rotates them too."""
 
 
-class DoubleIntrospection(_OnTheDouble, flow.Introspection):
+class DoubleIntrospection(OnTheDouble, flow.Introspection):
     """Asking the double about tokens."""

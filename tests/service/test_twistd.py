@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -74,6 +75,36 @@ class Twistd(TestCase):
         program = self.twistd("--reactor", "asyncio")
         wait_until(self.ready, "twistd's proxy is ready", PATIENCE, program)
         self.assertEqual(self.relayed()[0], 200)
+
+    def test_workers(self) -> None:
+        """With two workers it is a supervisor: they serve, log to the same place, and drain."""
+        program = self.twistd(server={"workers": 2})
+        wait_until(self.ready, "twistd's proxies are ready", PATIENCE, program)
+        self.assertEqual(self.relayed()[0], 200)
+        self.assertEqual(program.stop(signal.SIGTERM), 128 + signal.SIGTERM)
+        lines = [json.loads(line) for line in program.output.splitlines()]
+        self.assertIn(("/mcp", True), [(line.get("path"), "worker" in line) for line in lines])
+        self.assertEqual(sorted(line["worker"] for line in lines if line["message"] == "stopped"), [1, 2])
+
+    def test_workers_and_a_log_file(self) -> None:
+        """``--logfile`` is where the workers' lines go as well, none over another."""
+        program = self.twistd("--logfile", "proxy.log", server={"workers": 2})
+        wait_until(self.ready, "twistd's proxies are ready", PATIENCE, program)
+        self.assertEqual(self.relayed()[0], 200)
+        program.stop(signal.SIGTERM)
+        lines = [json.loads(line) for line in (self.directory / "proxy.log").read_text("utf-8").splitlines()]
+        self.assertEqual(sorted(line["worker"] for line in lines if line["message"] == "stopped"), [1, 2])
+        self.assertIn("all workers have ended", [line["message"] for line in lines])
+        self.assertEqual(program.output, "")
+
+    def test_a_taken_port(self) -> None:
+        """One line, and exit code 2, with one process and with several."""
+        with socket.create_server(("127.0.0.1", self.port)):
+            for workers in (1, 2):
+                program = self.twistd(server={"workers": workers})
+                self.assertEqual(program.wait(PATIENCE), 2)
+                self.assertEqual(program.output.count("cannot listen on"), 1)
+                self.assertNotIn("Traceback", program.output)
 
     def test_a_log_file(self) -> None:
         """``--logfile`` is where the log goes."""

@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "workers": {"service", "ops", "wire", "config"},
     "tap": {"workers", "service", "ops", "wire", "config"},
     "demo": _TOOLS | {"service", "version"},
-    "cli": {"workers", "service", "demo", "config", "ops", "version"},
+    "cli": {"workers", "service", "wire", "demo", "config", "ops", "version"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -9,11 +9,13 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from mcp_oauth2_proxy.config.load import Said, load_said
 from mcp_oauth2_proxy.ops.systemd import ServiceManager
 from mcp_oauth2_proxy.workers import supervisor as module
+from mcp_oauth2_proxy.workers.member import MAX_WRITTEN, Member
 from mcp_oauth2_proxy.workers.messages import Report
 from mcp_oauth2_proxy.workers.supervisor import GRACE_MARGIN, MAX_SILENCE, Supervisor
 from tests.config.examples import MINIMAL
@@ -122,6 +124,26 @@ class Starting(SupervisorCase):
         self.reactor.refuse = None
         self.reactor.advance(0.5)
         self.assertEqual(len(self.processes), 2)
+
+
+class Output(SupervisorCase):
+    """What the workers write, where the supervisor's log is the only place for it."""
+
+    def test_it_becomes_lines_of_the_log(self) -> None:
+        """Whole lines, however they arrive; one without an end is cut."""
+        member = Member(1, born=0.0, on_report=self.fail, on_end=self.fail)
+        told: list[str] = []
+
+        def observe(event: dict[str, Any]) -> None:
+            told.append(event["line"])
+
+        globalLogPublisher.addObserver(observe)  # type: ignore[arg-type]
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        member.childDataReceived(1, b"one\ntw")
+        member.childDataReceived(2, b"another\n")
+        member.childDataReceived(1, b"o\n")
+        member.childDataReceived(1, b"x" * (MAX_WRITTEN + 1))
+        self.assertEqual(told, ["one", "another", "two", "x" * (MAX_WRITTEN + 1)])
 
 
 class Dying(SupervisorCase):
