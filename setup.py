@@ -43,6 +43,7 @@ setup(
             "kubernetes-validate>=1.34",  # Kubernetes' own schemas, for what the chart renders
             "selenium>=4.30",  # drives a real Chromium over WebDriver, with the machine's own driver
             "schemathesis>=4.30",  # requests made from the OpenAPI description, good ones and bad ones
+            "pyhamcrest>=2.1",  # Twisted's own reactor tests, run on ours, import it
             "coverage>=7.6",  # make test-coverage
             "mypy>=1.14",  # strict types
             "mypy-zope>=1.0.9",  # zope.interface for mypy

@@ -285,14 +285,13 @@ def run(
     handed as ``descriptors``; ``worker`` is its number where it is not alone.
     """
     # The reactor must be chosen before anything imports it, and only by the process that owns it.
-    import uvloop  # noqa: PLC0415
-    from twisted.internet import asyncioreactor  # noqa: PLC0415
+    from twisted.internet.main import installReactor  # noqa: PLC0415
 
-    loop = uvloop.new_event_loop()
-    asyncioreactor.install(loop)
-    from twisted.internet import reactor  # noqa: PLC0415
+    from mcp_oauth2_proxy.wire.reactor import WireReactor  # noqa: PLC0415
 
-    configure_logging(config.log.level, config.log.format, sys.stdout, soon=loop.call_soon, worker=worker)
+    reactor = WireReactor()
+    installReactor(reactor)
+    configure_logging(config.log.level, config.log.format, sys.stdout, soon=reactor.soon, worker=worker)
     allow_many_connections()
     fatal: list[str] = []
 

@@ -54,7 +54,7 @@ class LineObserver:
         self._render = render
         self._stream = stream
         self._soon = soon
-        self._waiting = False
+        self._lines: list[str] = []
 
     def __call__(self, event: Event) -> None:
         """Write one event; a stream that is gone (a closed pipe) must not stop the proxy."""
@@ -63,19 +63,18 @@ class LineObserver:
             level = LogLevel.debug
         if _RANK.get(level, 0) < self._rank:
             return
-        try:
-            self._stream.write(self._render(event))
-        except (OSError, ValueError):
-            return
+        self._lines.append(self._render(event))
         if self._soon is None or level is not LogLevel.info:
             self._flush()
-        elif not self._waiting:
-            self._waiting = True
+        elif len(self._lines) == 1:
             self._soon(self._flush)
 
     def _flush(self) -> None:
-        self._waiting = False
-        try:  # noqa: SIM105 (suppress takes as long as the rest)
+        # Joined here, for a stream may write each line by itself (PYTHONUNBUFFERED, as in many images).
+        text = "".join(self._lines)
+        self._lines.clear()
+        try:
+            self._stream.write(text)
             self._stream.flush()
         except (OSError, ValueError):
             pass

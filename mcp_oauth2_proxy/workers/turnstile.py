@@ -16,6 +16,8 @@ from typing import Any
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.tcp import Port
 
+from mcp_oauth2_proxy.wire.transports import ServerTransport
+
 #: Seconds for which a worker leaves new connections to those who have fewer: many times what a worker that
 #: is awake needs, and too little for a client to notice.
 STEP_BACK = 0.005
@@ -72,6 +74,7 @@ class SharedPort(Port):
     ``ahead()`` says whether this process should leave the next connection to them.
     """
 
+    transport = ServerTransport
     reactor: Any
     ahead: Callable[[], bool]
     _resuming: IDelayedCall | None = None

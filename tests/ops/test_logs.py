@@ -310,6 +310,22 @@ class Secrets(SynchronousTestCase):
 class Observer(SynchronousTestCase):
     """The observer by itself."""
 
+    def test_one_write_for_the_lines_of_a_turn(self) -> None:
+        """With standard output unbuffered (PYTHONUNBUFFERED) no line costs a system call of its own."""
+        writes: list[str] = []
+        stream = StringIO()
+        self.patch(stream, "write", writes.append)
+        turn: list[Callable[[], None]] = []
+        observer = LineObserver(LogLevel.info, lambda event: f"{event['x']}\n", stream, turn.append)
+        own = {"log_level": LogLevel.info, "log_namespace": "mcp_oauth2_proxy.ops.access"}
+        observer({**own, "x": 1})
+        observer({**own, "x": 2})
+        turn.pop()()
+        observer({**own, "x": 3})
+        turn.pop()()
+        self.assertEqual(writes, ["1\n2\n", "3\n"])
+        self.assertEqual(turn, [])
+
     def test_events_without_level_or_time(self) -> None:
         """An odd event of a library makes a line, not an exception."""
         stream = StringIO()
