@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import deferLater
+from twisted.internet.tcp import Port
 from twisted.logger import Logger
 
 from mcp_oauth2_proxy.app import build_root
@@ -41,12 +41,21 @@ from mcp_oauth2_proxy.relay.proxy import ProxyResource
 from mcp_oauth2_proxy.stores.open import open_store
 from mcp_oauth2_proxy.wire.agent import WireAgent
 from mcp_oauth2_proxy.wire.limits import Limits
-from mcp_oauth2_proxy.wire.listening import CannotListen, name_of, open_sockets
+from mcp_oauth2_proxy.wire.listening import (
+    CannotListen,
+    accept_and_close,
+    listen,
+    name_of,
+    open_sockets,
+)
 from mcp_oauth2_proxy.wire.site import WireSite
 from mcp_oauth2_proxy.wire.trust import TrustPolicy
 
 #: Seconds between two looks at whether the last connection has closed, while draining.
 DRAIN_POLL = 0.05
+#: Seconds that the first look at the realm may take before clients are let in without: until its keys are
+#: there they would be turned away, where a load balancer would find them another replica.
+FIRST_LOOK = 3.0
 
 
 class ProxyService(Service):
@@ -82,7 +91,8 @@ class ProxyService(Service):
         #: Whether everything has come to its end.
         self.drained = False
         self._draining = False
-        self._ports: list[IListeningPort] = []
+        self._sockets: list[socket.socket] = []
+        self._ports: list[Port] = []
         auth, server, upstream = config.auth, config.server, config.upstream
         self._keycloak = keycloak_http(reactor, auth.ca_file)
         self._realm = Realm(
@@ -157,26 +167,30 @@ class ProxyService(Service):
         )
 
     def startService(self) -> None:
-        """Listen, and begin to look for the realm; neither waits for the other."""
+        """Take the port, look for the realm, and listen once it was looked for."""
         super().startService()
-        if self._listens_at_once and not self.listen():
+        try:
+            self._sockets = open_sockets(self._config.server.listen_address, self._descriptors)
+        except CannotListen as error:
+            self._fatal(str(error))
             return
         self._realm.startService()
         self._store.start()
         self._facade.endings.start()
         self._relay.streams.start()
+        if self._listens_at_once:
+            self._realm.looked().addTimeout(FIRST_LOOK, self._reactor).addBoth(lambda _: self.listen())
 
-    def listen(self) -> bool:
-        """Take connections from now on; return ``False`` where ``on_fatal`` has heard that it cannot be."""
-        if self._ports or self._draining:
-            return True
-        try:
-            sockets = open_sockets(self._config.server.listen_address, self._descriptors)
-        except CannotListen as error:
-            self._fatal(str(error))
-            return False
+    def listen(self) -> None:
+        """Take connections from now on."""
+        sockets, self._sockets = self._sockets, []
         for listening in sockets:
             with listening:  # the port has a descriptor of its own
+                try:
+                    listen(listening)
+                except CannotListen as error:
+                    self._fatal(str(error))
+                    return
                 self._ports.append(self.adopt(listening))
                 self._log.info(
                     "listening on {address}, for {base_url} in front of {upstream}",
@@ -184,12 +198,12 @@ class ProxyService(Service):
                     base_url=self._config.auth.base_url,
                     upstream=self._config.upstream.url,
                 )
-        self._manager.ready(self._reactor, lambda: "\n".join(self.reasons()) or "ready")
-        return True
+        if sockets:
+            self._manager.ready(self._reactor, lambda: "\n".join(self.reasons()) or "ready")
 
-    def adopt(self, listening: socket.socket) -> IListeningPort:
+    def adopt(self, listening: socket.socket) -> Port:
         """Return a port that accepts connections from a socket that listens."""
-        port: IListeningPort = self._reactor.adoptStreamPort(listening.fileno(), listening.family, self.site)
+        port: Port = self._reactor.adoptStreamPort(listening.fileno(), listening.family, self.site)
         return port
 
     @property
@@ -221,7 +235,10 @@ class ProxyService(Service):
         self._manager.stopping()
         ports, self._ports = self._ports, []
         for port in ports:
-            await maybeDeferred(port.stopListening)
+            accept_and_close(port)
+        for unused in self._sockets:
+            unused.close()
+        self._sockets = []
         self._log.info(
             "stopping: {requests} requests have {grace} s to finish",
             requests=self.site.active_requests,

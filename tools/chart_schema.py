@@ -42,6 +42,7 @@ _RULES: dict[str, dict[str, Any]] = {
     "autoscaling.maxReplicas": {"type": "integer", "minimum": 1},
     "autoscaling.targetCPUUtilizationPercentage": _PERCENTAGE,
     "autoscaling.targetMemoryUtilizationPercentage": _PERCENTAGE,
+    "podDisruptionBudget.enabled": {"type": ["boolean", "null"]},
     "podDisruptionBudget.minAvailable": _AMOUNT,
     "podDisruptionBudget.maxUnavailable": _AMOUNT,
     "service.type": {"enum": ["ClusterIP", "NodePort", "LoadBalancer"]},

@@ -29,6 +29,8 @@ MAX_DRAINED = 64 * 1024
 LINGER = 30.0
 #: Seconds between two looks at whether a client has left, while nothing of it is read.
 LOOK = 0.5
+#: Seconds that a connection without a request is kept open once the process is told to end.
+LAST_CHANCE = 1.0
 #: Requests of one connection that wait behind the one being answered before no more are parsed.
 MAX_PIPELINED = 8
 
@@ -189,9 +191,13 @@ class ServerChannel(Protocol):
             self.site.request_ended(request)
 
     def drain(self) -> None:
-        """Take no further request: an idle connection closes now, a busy one after its answer."""
+        """Take one more request: a connection closes after its answer, an idle one that stays so soon.
+
+        What a load balancer sends over a kept connection crosses with our closing it, and a POST is not
+        sent twice: most connections are used within the moment, and close with a word.
+        """
         if self._current is None and not self._waiting and not self._parser.in_request:
-            self._close()
+            self._deadline.set(LAST_CHANCE)
 
     # What the parser tells.
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import MutableMapping, Sequence
+from contextlib import suppress
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.tcp import Port
+from twisted.python.failure import Failure
 
 #: Connections the kernel holds for us before they are accepted: a burst of clients is not turned away.
 BACKLOG = 1024
@@ -50,7 +55,7 @@ def inherited_descriptors(environ: MutableMapping[str, str], pid: int) -> range:
 
 
 def adopt(descriptor: int) -> socket.socket:
-    """Return the listening TCP socket that this process was given as ``descriptor``.
+    """Return the TCP socket that this process was given as ``descriptor``: bound, and perhaps listening.
 
     :raises CannotListen: it is something else.
     """
@@ -61,7 +66,7 @@ def adopt(descriptor: int) -> socket.socket:
     if (
         found.family not in (socket.AF_INET, socket.AF_INET6)
         or found.type != socket.SOCK_STREAM
-        or not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        or not (found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) or _is_bound(found))
     ):
         found.detach()
         raise CannotListen(f"file descriptor {descriptor} is not a TCP socket that listens")
@@ -70,29 +75,69 @@ def adopt(descriptor: int) -> socket.socket:
     return found
 
 
+def _is_bound(found: socket.socket) -> bool:
+    """Return whether a socket has a port of its own and nobody at the other end."""
+    with suppress(OSError):
+        found.getpeername()
+        return False
+    return bool(found.getsockname()[1])
+
+
 def bind(address: str) -> socket.socket:
-    """Return a socket that listens on ``server.listenAddress``.
+    """Return a socket that is bound to ``server.listenAddress``, and does not listen.
+
+    So a port that is taken is told at once, and nobody is connected to a process that cannot answer yet:
+    a load balancer that is refused goes to another replica, one that is connected waits.
 
     :raises CannotListen: the port is taken, or the address is not this machine's.
     """
     host, port = listen_on(address, has_ipv6=machine_has_ipv6())
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        bound = socket.create_server(
-            (host, port), family=family, backlog=BACKLOG, dualstack_ipv6=host == "::"
-        )
-    except OSError as error:
-        raise CannotListen(f"server.listenAddress: cannot listen on {address}: {error}") from None
+    bound = socket.socket(family)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
     bound.setblocking(False)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise CannotListen(f"server.listenAddress: cannot listen on {address}: {error}") from None
     return bound
 
 
+def listen(bound: socket.socket) -> None:
+    """Have a socket of :func:`open_sockets` listen, unless it does.
+
+    :raises CannotListen: somebody else has begun to listen there since it was bound.
+    """
+    if bound.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return  # with the queue's length that whoever made it wanted
+    try:
+        bound.listen(BACKLOG)
+    except OSError as error:
+        raise CannotListen(f"server.listenAddress: cannot listen on {name_of(bound)}: {error}") from None
+
+
 def open_sockets(address: str, descriptors: Sequence[int] = ()) -> list[socket.socket]:
-    """Return what the process listens on: the sockets that it was handed, else one on ``address``.
+    """Return what the process is to listen on: the sockets that it was handed, else one on ``address``.
 
     :raises CannotListen: with a line for the operator.
     """
     return [adopt(descriptor) for descriptor in descriptors] if descriptors else [bind(address)]
+
+
+def accept_and_close(port: Port) -> None:
+    """Accept every connection that waits in the kernel, and listen no more.
+
+    What waits there when a socket is closed is reset, although its client was told that it is connected
+    and has sent its request. ``stopListening`` closes a turn of the event loop later, in which more come;
+    this is what it does then.
+    """
+    port.stopReading()
+    port.numberAccepts = BACKLOG
+    Port.doRead(port)  # not the subclass's: nothing is left for another process now
+    port.connectionLost(Failure(ConnectionDone()))
 
 
 def name_of(listening: socket.socket) -> str:

@@ -127,7 +127,7 @@ class WireSite(Site):
             self._on_done(request)
 
     def drain(self) -> None:
-        """From now on every answer is its connection's last; idle connections close at once."""
+        """From now on every answer is its connection's last; idle connections have a moment."""
         self.draining = True
         for channel in list(self.connections):
             channel.drain()

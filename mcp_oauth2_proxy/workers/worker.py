@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.error import ReactorNotRunning
-from twisted.internet.interfaces import IListeningPort, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.task import LoopingCall
+from twisted.internet.tcp import Port
 from twisted.logger import Logger
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
@@ -55,8 +56,16 @@ class WorkerService(ProxyService):
 
     number: int
     counts: Counts
+    #: Called when it has begun to take connections, which is news for the supervisor.
+    on_listening: Callable[[], None] | None = None
 
-    def adopt(self, listening: socket.socket) -> IListeningPort:
+    def listen(self) -> None:
+        """See :class:`ProxyService`."""
+        super().listen()
+        if self.on_listening is not None:
+            self.on_listening()
+
+    def adopt(self, listening: socket.socket) -> Port:
         """See :class:`ProxyService`."""
         return SharedPort.adopt(
             self._reactor, listening.fileno(), listening.family, self.site, self._is_ahead
@@ -106,6 +115,7 @@ class Link(LineOnlyReceiver):
     def serve(self, service: WorkerService) -> None:
         """Report how ``service`` does, from now on."""
         self._service = service
+        service.on_listening = self._look
         self._looking.start(LOOK_EVERY)
 
     def lineReceived(self, line: bytes) -> None:

@@ -37,6 +37,14 @@ class Replica:
         self._proxy = Proxy(self._configuration, port=self.port)
         await deferToThread(self.proxy.wait_until_ready if wait else self.proxy.wait_until_alive)
 
+    async def unready(self) -> str:
+        """Return why the replica says that it is not ready, or an empty text."""
+        try:
+            status, said = await deferToThread(self.proxy.readiness)
+        except OSError as error:
+            status, said = 0, str(error)
+        return "" if status == 200 else f"replica {self.name}: {said}"
+
     async def kill(self) -> None:
         """``kill -9``, with all its processes."""
         await deferToThread(self.proxy.program.kill)

@@ -11,11 +11,14 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from tests.chaos.clients import PAUSE, STEPS, Client, begin
 from tests.chaos.faults import Breaker, Episode, schedule
+from tests.chaos.hammer import Hammer
 from tests.chaos.history import Calm, Moment, Recovery
 from tests.chaos.invariants import HEALING
 from tests.chaos.world import Plan, World
 
 CLIENTS = 6
+#: Seconds that the first of everything may take: a Keycloak that has just started is slow.
+_WARMING = 60.0
 
 
 @frozen
@@ -52,6 +55,8 @@ def rolling_restart(rounds: int) -> Story:
     """Return the story in which each replica is stopped and started again in turn: nothing may fail."""
 
     async def story(world: World, clients: list[Client]) -> AsyncIterator[float]:
+        hammer = Hammer(world, clients)
+        await hammer.start()
         for _ in range(rounds):
             for replica in world.replicas:
                 world.note(f"replica {replica.name} gets SIGTERM")
@@ -59,7 +64,8 @@ def rolling_restart(rounds: int) -> Story:
                 await replica.start()
                 world.note(f"replica {replica.name} is ready again")
             yield await _recovered(world, clients)
-        world.say(f"exit codes: {[replica.exits for replica in world.replicas]}")
+        exits = [code for replica in world.replicas for code in replica.exits]
+        world.say(f"{hammer.answered} more calls were answered; exit codes: {exits}")
 
     return story
 
@@ -105,21 +111,29 @@ async def _endure(world: World, clients: list[Client], episode: Episode) -> floa
 async def _recovered(world: World, clients: list[Client]) -> float:
     """Have every client try everything; tell how long it took, and what did not work in time."""
     began = world.pace.now()
+    patience = HEALING if world.warm else _WARMING
     for client in clients:
         client.hurry = began
-    while (missing := _missing(clients, began)) and world.pace.now().pace - began.pace < HEALING:
+    while (missing := await _missing(world, clients, began)) and (
+        world.pace.now().pace - began.pace < patience
+    ):
         await world.sleep(0.05)
     for client in clients:
         client.hurry = None
     took = world.pace.now().pace - began.pace
     world.saw(Recovery("chaos", round(took, 1), missing))
     world.say(f"{time.time() - world.began.wall:7.1f} everything works again after {took:.1f} s")
+    world.warm = True
     if not missing:
         world.saw(Calm("chaos", True))
     return took
 
 
-def _missing(clients: list[Client], since: Moment) -> str:
-    """Return who could not do what since."""
+async def _missing(world: World, clients: list[Client], since: Moment) -> str:
+    """Return who could not do what since, or which replica is not ready as a whole."""
     lacking = {client.name: client.missing(since) for client in clients}
-    return ", ".join(f"{name}: {'+'.join(steps)}" for name, steps in lacking.items() if steps)
+    missing = ", ".join(f"{name}: {'+'.join(steps)}" for name, steps in lacking.items() if steps)
+    if missing:
+        return missing
+    reasons = [await replica.unready() for replica in world.replicas]
+    return ", ".join(reason for reason in reasons if reason)

@@ -29,6 +29,7 @@ CASES = {
     "minimal": _HERE / "values" / "minimal.yaml",
     "environment": _HERE / "values" / "environment.yaml",
     "full": _HERE / "values" / "full.yaml",
+    "replicas": _HERE / "values" / "replicas.yaml",
     "production": REPOSITORY / "deploy" / "values-production.yaml",
 }
 #: The oldest Kubernetes that the chart names, one in the middle, and the newest that is known.
@@ -37,6 +38,7 @@ KUBERNETES = ("1.25.0", "1.30.0", "1.37.0")
 ENVIRONMENT = {
     "minimal": {"MCP_OAUTH2_PROXY_AUTH_CLIENTSECRET": "x"},
     "production": {"MCP_OAUTH2_PROXY_AUTH_CLIENTSECRET": "x"},
+    "replicas": {"MCP_OAUTH2_PROXY_AUTH_CLIENTSECRET": "x", "REDIS_PASSWORD": "y"},
     "environment": {
         "MCP_OAUTH2_PROXY_UPSTREAM_URL": "http://mcp-server:3000",
         "MCP_OAUTH2_PROXY_AUTH_BASEURL": "https://mcp-proxy.example.com",
@@ -246,8 +248,44 @@ class Rendering(SynchronousTestCase):
         for grace, seconds in (("10s", 20), ("1m", 70), ("1h1m0.5s", 3671), ("250ms", 11), ("0s", 10)):
             spec = pod(manifests(CASES["minimal"], f"config.server.shutdownGrace={grace}"))
             self.assertEqual(spec["terminationGracePeriodSeconds"], seconds, grace)
-        spec = pod(manifests(CASES["minimal"], "terminationGracePeriodSeconds=7"))
-        self.assertEqual(spec["terminationGracePeriodSeconds"], 7)
+        spec = pod(manifests(CASES["minimal"], "config.server.shutdownGrace=30s", "preStopSleepSeconds=15"))
+        self.assertEqual(spec["terminationGracePeriodSeconds"], 50)
+        self.assertEqual(spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"], ["sleep", "15"])
+        spec = pod(manifests(CASES["minimal"], "terminationGracePeriodSeconds=15"))
+        self.assertEqual(spec["terminationGracePeriodSeconds"], 15)
+
+    def test_a_budget_for_several(self) -> None:
+        """Maintenance does not take two pods away at once; one alone has no budget to be in its way."""
+        several = ("replicaCount=2", ALLOWED)
+        budget = manifests(CASES["minimal"], *several)["PodDisruptionBudget"]["spec"]
+        self.assertEqual(budget["maxUnavailable"], 1)
+        scaled = ("autoscaling.enabled=true", ALLOWED)
+        self.assertIn("PodDisruptionBudget", manifests(CASES["minimal"], *scaled))
+        for settings in (
+            ("replicaCount=1",),
+            (*several, "podDisruptionBudget.enabled=false"),
+            (*scaled, "autoscaling.minReplicas=1"),
+        ):
+            self.assertNotIn("PodDisruptionBudget", manifests(CASES["minimal"], *settings))
+
+    def test_autoscaling_by_the_processor(self) -> None:
+        """The number of pods follows the CPU that they use of what they asked for."""
+        scaler = manifests(CASES["replicas"])["HorizontalPodAutoscaler"]["spec"]
+        self.assertEqual((scaler["minReplicas"], scaler["maxReplicas"]), (2, 8))
+        (metric,) = scaler["metrics"]
+        self.assertEqual(metric["resource"]["name"], "cpu")
+        self.assertEqual(metric["resource"]["target"], {"type": "Utilization", "averageUtilization": 70})
+
+    def test_workers_that_share_memory(self) -> None:
+        """Workers with memory:// have a place for the file that stands for it; others need none."""
+        spec = pod(manifests(CASES["minimal"], "config.server.workers=2"))
+        self.assertIn({"name": "temporary", "mountPath": "/tmp"}, spec["containers"][0]["volumeMounts"])
+        self.assertIn({"name": "temporary", "emptyDir": {"sizeLimit": "512Mi"}}, spec["volumes"])
+        for settings in (
+            ("config.server.workers=1",),
+            ("config.server.workers=auto", "config.store.url=redis://redis"),
+        ):
+            self.assertNotIn("temporary", str(pod(manifests(CASES["minimal"], *settings))))
 
     def test_notes(self) -> None:
         """After the installation Helm says what Keycloak needs, and warns of replicas that share no store."""
@@ -321,6 +359,24 @@ class Refusals(SynchronousTestCase):
             "autoscaling.minReplicas=1",
             "autoscaling.maxReplicas=1",
         )
+
+    def test_too_little_time_to_end(self) -> None:
+        """A pod that would be killed while it still serves is refused, with the time that it takes."""
+        refused = self.refused("terminationGracePeriodSeconds=39", "config.server.shutdownGrace=35s")
+        self.assertIn("preStopSleepSeconds and config.server.shutdownGrace take 40 s", refused)
+
+    def test_autoscaling_that_cannot_work(self) -> None:
+        """A target without the request that it is a share of, no target, bounds the wrong way round."""
+        scaled = ("autoscaling.enabled=true", ALLOWED)
+        self.assertIn("resources.requests.cpu", self.refused(*scaled, "resources.requests.cpu=null"))
+        self.assertIn(
+            "resources.requests.memory",
+            self.refused(
+                *scaled, "resources.requests.memory=null", "autoscaling.targetMemoryUtilizationPercentage=80"
+            ),
+        )
+        self.assertIn("set target", self.refused(*scaled, "autoscaling.targetCPUUtilizationPercentage=null"))
+        self.assertIn("minReplicas is more", self.refused(*scaled, "autoscaling.minReplicas=9"))
 
     def test_the_password_of_the_store(self) -> None:
         """A password in the store's URL does not get into a ConfigMap; a variable does."""

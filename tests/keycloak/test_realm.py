@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -66,6 +66,31 @@ class Finding(RealmCase):
         assert played.realm.keys is not None
         self.assertEqual(played.realm.keys.key_ids, {"rsa"})
         self.stop(played)
+
+    def test_looked(self) -> None:
+        """Who waits for the first look at the realm hears when it is over, whether found or not."""
+        for down in (False, True):
+            played = self.play(start=False)
+            played.server.down = down
+            waiting = played.realm.looked()
+            self.assertNoResult(waiting)
+            played.realm.startService()
+            self.successResultOf(waiting)
+            self.assertEqual(played.realm.unready() is not None, down)
+            self.successResultOf(played.realm.looked())
+            self.stop(played)
+
+    def test_looked_at_a_silent_realm(self) -> None:
+        """Who no longer wants to wait leaves without harm; stopping lets go of the others."""
+        played = self.play(start=False)
+        played.server.answers[DISCOVERY] = None
+        played.realm.startService()
+        impatient, patient = played.realm.looked(), played.realm.looked()
+        impatient.cancel()
+        self.failureResultOf(impatient, CancelledError)
+        self.assertNoResult(patient)
+        self.stop(played)
+        self.successResultOf(patient)
 
     def test_provides_the_interface(self) -> None:
         """Facade and relay can be tested with any other provider of the interface."""

@@ -51,6 +51,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _realm(self) -> None:
         issuer = self.scene.issuer
+        self.scene.realm_asked.set()
+        self.scene.realm_release.wait(PATIENCE)
         if self.scene.is_down:
             self._json({"error": "down"}, 503)
         elif self.path.endswith("/certs"):
@@ -109,6 +111,9 @@ class Scene:
         self.keys = [rsa_key()]
         self.key_fetches = 0
         self.is_down = False
+        #: Set when the realm was asked; it answers once ``realm_release`` is set, which it is.
+        self.realm_asked, self.realm_release = threading.Event(), threading.Event()
+        self.realm_release.set()
         handler = type("Handler", (_Handler,), {"scene": self})
         self._server = _Server(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -153,6 +158,7 @@ class Scene:
     def stop(self) -> None:
         """Let go of everything that is held, and stop serving."""
         self.release.set()
+        self.realm_release.set()
         self._server.shutdown()
         self._server.server_close()
 

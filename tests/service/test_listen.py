@@ -9,8 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mcp_oauth2_proxy.service import allow_many_connections
 from mcp_oauth2_proxy.wire.listening import listen_on, machine_has_ipv6
-from tests.service.scene import Scene, exchange
+from tests.service.scene import PATIENCE, Scene, connect, exchange
 from tests.support.program import free_port
+from tests.support.proxy import Proxy
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 
@@ -49,6 +50,37 @@ class Listening(TestCase):
     def setUp(self) -> None:
         self.scene = Scene()
         self.addCleanup(self.scene.stop)
+
+    def test_the_first_clients_wait_for_the_realm(self) -> None:
+        """Nobody is connected before the realm was looked for: the first request is served already."""
+        self.scene.realm_release.clear()
+        proxy = self.scene.start(wait=False)
+        self.addCleanup(proxy.stop)
+        self.assertTrue(self.scene.realm_asked.wait(PATIENCE))
+        self.assertRaises(ConnectionRefusedError, connect, proxy.port)
+        self.scene.realm_release.set()
+        proxy.program.wait_for("listening on", PATIENCE)
+        token = f"Authorization: Bearer {self.scene.token()}\r\n"
+        request = f"GET /mcp HTTP/1.1\r\nHost: h\r\n{token}\r\n"
+        self.assertEqual(exchange(proxy.port, request.encode())[0], 200)
+
+    def test_a_silent_realm(self) -> None:
+        """A realm that says nothing does not keep the proxy from saying that it is alive."""
+        self.scene.realm_release.clear()
+        proxy = self.scene.start(wait=False)
+        self.addCleanup(proxy.stop)
+        self.addCleanup(self.scene.realm_release.set)
+        proxy.program.wait_for("listening on", PATIENCE)
+        self.assertEqual(exchange(proxy.port, HEALTH)[::2], (200, b"ok"))
+
+    def test_a_taken_port_is_told_at_once(self) -> None:
+        """Whoever starts a second one on the same port hears so without waiting for the realm."""
+        first = self.scene.start()
+        self.addCleanup(first.stop)
+        self.scene.realm_release.clear()
+        second = Proxy(self.scene.configuration(), port=first.port)
+        self.assertEqual(second.wait(PATIENCE), 2)
+        self.assertIn("cannot listen on", second.output)
 
     def test_both_families(self) -> None:
         """With ``:PORT`` the same port answers over IPv4 and, where there is IPv6, over IPv6."""

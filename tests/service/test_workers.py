@@ -23,7 +23,8 @@ class Serving(CrewCase):
         """Both answer on one port, each line says who did, and SIGTERM ends everything with 0."""
         proxy = self.start()
         self.one_of_each(proxy)
-        self.assertEqual(proxy.readiness(), (200, "ok"))
+        # Each worker is told of the others a moment after they are up.
+        wait_until(lambda: proxy.readiness() == (200, "ok"), "all are ready", PATIENCE, proxy.program)
         pids = self.pids(proxy)
         self.assertEqual(proxy.stop(), 0)
         self.assertEqual([pid for pid in pids.values() if alive(pid)], [])

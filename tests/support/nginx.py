@@ -33,6 +33,7 @@ http {{
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
     access_log off;
+    keepalive_requests 1000000;
     upstream replicas {{
 {servers}
         keepalive 32;

@@ -11,7 +11,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface.verify import verifyObject
 
-from mcp_oauth2_proxy.wire.channel import MAX_DRAINED, MAX_PIPELINED
+from mcp_oauth2_proxy.wire.channel import LAST_CHANCE, MAX_DRAINED, MAX_PIPELINED
 from mcp_oauth2_proxy.wire.errors import BodyIncomplete
 from mcp_oauth2_proxy.wire.interfaces import IStreamingRequest
 from mcp_oauth2_proxy.wire.limits import Limits
@@ -378,15 +378,30 @@ class Ends(ChannelCase):
         request.write(b"nobody hears this")
 
     def test_drain(self) -> None:
-        """Draining closes idle connections, and busy ones with their answer."""
+        """Draining closes busy connections with their answer, and idle ones when nothing has come soon."""
         busy = self.connect()
         busy.receive(GET)
         self.site.drain()
+        self.clock.advance(LAST_CHANCE - 0.1)
+        self.assertFalse(self.wire.over)
+        self.clock.advance(0.1)
         self.assertTrue(self.wire.over)
+        self.assertEqual(self.wire.sent, b"")
         self.assertFalse(busy.over)
         self.root.requests[0].finish()
         self.assertIn(b"Connection: close\r\n", busy.sent)
         self.assertTrue(busy.over)
+
+    def test_a_request_that_crosses_with_draining(self) -> None:
+        """It is answered, with the word that it was the last one; taking its time does not cut it."""
+        self.site.drain()
+        self.clock.advance(LAST_CHANCE / 2)
+        self.wire.receive(GET)
+        self.clock.advance(LAST_CHANCE * 3)
+        self.assertFalse(self.wire.over)
+        self.root.requests[0].finish()
+        self.assertIn(b"Connection: close\r\n", self.wire.sent)
+        self.assertTrue(self.wire.over)
 
     def test_abort_all(self) -> None:
         """The end of the grace cuts what is left."""

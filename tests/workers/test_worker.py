@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
@@ -32,12 +33,15 @@ class _Service:
     in_the_way: list[str] = field(factory=list)
     site: _Site = field(factory=_Site)
     told: int = 0
+    on_listening: Callable[[], None] | None = None
 
     def reasons(self) -> list[str]:
         return list(self.in_the_way)
 
     def listen(self) -> None:
         self.listens = True
+        if self.on_listening is not None:
+            self.on_listening()
 
     def tell_count(self) -> None:
         self.told += 1
@@ -87,10 +91,11 @@ class Links(SynchronousTestCase):
         self.assertTrue(self.said()[-1]["listens"])
 
     def test_orders(self) -> None:
-        """Listen whether ready or not; hear of the others; drain."""
+        """Listen whether ready or not, and say so at once; hear of the others; drain."""
         self.serve(listens=False, in_the_way=["keycloak: away"])
         self.link.dataReceived(LISTEN + b"\n")
         self.assertTrue(self.service.listens)
+        self.assertEqual([report["listens"] for report in self.said()], [False, True])
         self.assertIsNotNone(self.link.others(), "until it knows, it is not ready")
         self.link.dataReceived(encode_others(["worker 2: a", "worker 2: b"]) + b"\n")
         self.assertEqual(self.link.others(), "worker 2: a\nworker 2: b")

@@ -70,21 +70,46 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- ceil $total | int -}}
 {{- end -}}
 
-{{/* How long a pod may take to end: what it sleeps before SIGTERM, what it drains after it, and a margin. */}}
-{{- define "mcp-oauth2-proxy.terminationGrace" -}}
-{{- if not (kindIs "invalid" .Values.terminationGracePeriodSeconds) -}}
-{{- .Values.terminationGracePeriodSeconds | int -}}
-{{- else -}}
+{{/* What a pod takes to end: what it sleeps before SIGTERM, and what it drains after it. */}}
+{{- define "mcp-oauth2-proxy.drain" -}}
 {{- $server := .Values.config.server | default dict -}}
-{{- $grace := include "mcp-oauth2-proxy.seconds" ($server.shutdownGrace | default "10s") | int -}}
-{{- add (.Values.preStopSleepSeconds | int) $grace 5 -}}
+{{- add (.Values.preStopSleepSeconds | int) (include "mcp-oauth2-proxy.seconds" ($server.shutdownGrace | default "10s") | int) -}}
 {{- end -}}
+
+{{/* How long a pod may take to end: the above, and a margin for everything to be closed. */}}
+{{- define "mcp-oauth2-proxy.terminationGrace" -}}
+{{- if kindIs "invalid" .Values.terminationGracePeriodSeconds -}}
+{{- add (include "mcp-oauth2-proxy.drain" . | int) 5 -}}
+{{- else -}}
+{{- .Values.terminationGracePeriodSeconds | int -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The most, and the fewest, pods that there are when all is well. */}}
+{{- define "mcp-oauth2-proxy.most" -}}
+{{- ternary .Values.autoscaling.maxReplicas .Values.replicaCount .Values.autoscaling.enabled | int -}}
+{{- end -}}
+{{- define "mcp-oauth2-proxy.fewest" -}}
+{{- ternary .Values.autoscaling.minReplicas .Values.replicaCount .Values.autoscaling.enabled | int -}}
+{{- end -}}
+
+{{/* "true" where a budget is wanted: by default with two pods or more, for with one it could only be in the way. */}}
+{{- define "mcp-oauth2-proxy.hasBudget" -}}
+{{- $wanted := .Values.podDisruptionBudget.enabled -}}
+{{- if ternary (gt (include "mcp-oauth2-proxy.fewest" . | int) 1) $wanted (kindIs "invalid" $wanted) -}}true{{- end -}}
+{{- end -}}
+
+{{/* "true" where workers share memory through a file: they need a directory to write to. */}}
+{{- define "mcp-oauth2-proxy.needsTemporary" -}}
+{{- $workers := dig "server" "workers" 1 .Values.config | toString -}}
+{{- $store := .Values.config.store | default dict -}}
+{{- if and (ne $workers "1") (not $store.urlFile) (hasPrefix "memory:" ($store.url | default "memory://")) -}}true{{- end -}}
 {{- end -}}
 
 {{/* "true" where several replicas would each remember their own logins only. */}}
 {{- define "mcp-oauth2-proxy.splitLogins" -}}
 {{- $store := .Values.config.store | default dict -}}
-{{- $most := ternary .Values.autoscaling.maxReplicas .Values.replicaCount .Values.autoscaling.enabled | int -}}
+{{- $most := include "mcp-oauth2-proxy.most" . | int -}}
 {{- $url := $store.url | default (ternary "memory://" "" (empty $store.urlFile)) -}}
 {{- if and (gt $most 1) (or (hasPrefix "memory:" $url) (hasPrefix "sqlite:" $url)) -}}true{{- end -}}
 {{- end -}}
@@ -97,6 +122,23 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $elsewhere := or .Values.envFrom .Values.extraEnv -}}
 {{- if and (include "mcp-oauth2-proxy.splitLogins" .) (not $values.allowReplicasWithMemoryStore) -}}
 {{- fail "more than one replica needs a config.store.url that the replicas share: with memory:// or sqlite:// a login that begins on one and goes on at another fails (allowReplicasWithMemoryStore: true accepts that)" -}}
+{{- end -}}
+{{- if lt (include "mcp-oauth2-proxy.terminationGrace" . | int) (include "mcp-oauth2-proxy.drain" . | int) -}}
+{{- fail (printf "terminationGracePeriodSeconds: pods would be killed while they drain: preStopSleepSeconds and config.server.shutdownGrace take %s s" (include "mcp-oauth2-proxy.drain" .)) -}}
+{{- end -}}
+{{- if .Values.autoscaling.enabled -}}
+{{- if gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas) -}}
+{{- fail "autoscaling: minReplicas is more than maxReplicas" -}}
+{{- end -}}
+{{- if not (or .Values.autoscaling.targetCPUUtilizationPercentage .Values.autoscaling.targetMemoryUtilizationPercentage) -}}
+{{- fail "autoscaling: set targetCPUUtilizationPercentage or targetMemoryUtilizationPercentage" -}}
+{{- end -}}
+{{- $requests := dig "requests" dict (.Values.resources | default dict) -}}
+{{- range $name, $target := dict "cpu" .Values.autoscaling.targetCPUUtilizationPercentage "memory" .Values.autoscaling.targetMemoryUtilizationPercentage -}}
+{{- if and $target (not (get $requests $name)) -}}
+{{- fail (printf "autoscaling: the target is a share of resources.requests.%s, which is not set" $name) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- if and $values.clientSecret.existingSecret $values.clientSecret.value -}}
 {{- fail "clientSecret: set existingSecret or value, not both" -}}
