@@ -51,7 +51,7 @@ class Guide(SynchronousTestCase):
 
     def test_systemd_outwaits_the_grace(self) -> None:
         """systemd hands the secret over as a file, and waits longer than the grace before it kills."""
-        (text,) = blocks("ini")
+        text, _ = blocks("ini")
         unit = configparser.ConfigParser(interpolation=None)
         unit.optionxform = str  # type: ignore[assignment,method-assign]
         unit.read_string(text)
@@ -68,6 +68,23 @@ class Guide(SynchronousTestCase):
             config = load_config(None, {**needed, name: value}).config
         self.assertEqual(config.auth.client_secret.reveal(), "from-a-file")
         self.assertGreater(int(service["TimeoutStopSec"]), config.server.shutdown_grace)
+        self.assertEqual(service["Type"], "notify")
+
+    def test_systemd_reads_the_units(self) -> None:
+        """systemd finds nothing wrong with either, and the socket is the service's."""
+        program = shutil.which("systemd-analyze")
+        if program is None:
+            missing("no systemd here: it reads the guide's units")
+        with tempfile.TemporaryDirectory() as scratch:
+            for text in blocks("ini"):
+                name = Path(text.splitlines()[0].removeprefix("# ")).name
+                (Path(scratch) / name).write_text(
+                    text.replace("/opt/mcp-oauth2-proxy/bin/", "/bin/true "), "utf-8"
+                )
+            units = sorted(str(path) for path in Path(scratch).iterdir())
+            self.assertEqual([Path(unit).stem for unit in units], ["mcp-oauth2-proxy"] * 2)
+            done = subprocess.run([program, "verify", *units], capture_output=True, text=True, check=False)
+        self.assertEqual([line for line in done.stderr.splitlines() if "mcp-oauth2-proxy" in line], [])
 
     def test_links(self) -> None:
         """Every link leads to a file of the repository."""
