@@ -10,7 +10,6 @@ from mcp_oauth2_proxy.gate.model import Identity, Refusal
 from mcp_oauth2_proxy.gate.policy import Policy
 from mcp_oauth2_proxy.gate.rules import inactive, may_be_introspected
 from mcp_oauth2_proxy.keycloak.introspection import Introspection
-from mcp_oauth2_proxy.wire.request import StreamingRequest
 
 
 class Asker:
@@ -23,12 +22,12 @@ class Asker:
         self._policy = policy
         self._has_advised = False
 
-    def ask(self, request: StreamingRequest, identity: Identity) -> Deferred[Refusal | None]:
-        """Return why the request's token, which ``identity`` was read from, is inactive, or ``None``.
+    def ask(self, authorization: bytes | None, identity: Identity) -> Deferred[Refusal | None]:
+        """Return why the token of the header, which ``identity`` was read from, is inactive, or ``None``.
 
         Fails with :exc:`KeycloakUnavailable`: then nobody knows.
         """
-        token = bearer_token((request.first(b"authorization") or b"",))
+        token = bearer_token((authorization or b"",))
         assert isinstance(token, bytes)  # noqa: S101 (an identity was read from it)
         asked = self._introspection.is_active(token.decode("ascii"))
         return asked.addCallback(self._judge, identity)

@@ -94,7 +94,12 @@ class Exchange:
         """
         return self._last_data if self._request.method == b"GET" else None
 
-    def end(self, reason: Reason | None = None) -> None:
+    @property
+    def authorization(self) -> bytes | None:
+        """The header that let the request in."""
+        return self._request.first(b"authorization")
+
+    def end(self, reason: Reason | TokenReason | None = None) -> None:
         """End an event stream cleanly: its client connects again, and may find another replica."""
         response, body = self._response, self._body
         if self._over or response is None or body is None:

@@ -32,6 +32,7 @@ from mcp_oauth2_proxy.relay.exchange import Exchange, Relay
 from mcp_oauth2_proxy.relay.headers import HeaderRules
 from mcp_oauth2_proxy.relay.legacy_sse import PathPrefixes
 from mcp_oauth2_proxy.relay.reasons import Reason as RelayReason
+from mcp_oauth2_proxy.relay.rechecks import Rechecks
 from mcp_oauth2_proxy.relay.streams import Streams
 from mcp_oauth2_proxy.relay.target import BadTargetError, UpstreamTarget, split_target
 from mcp_oauth2_proxy.relay.values import Inbound
@@ -87,7 +88,12 @@ class ProxyResource(Resource):
         )
         self._destination = lru_cache(maxsize=_REMEMBERED_PATHS)(self._name_destination)
         self._under_way: set[Exchange] = set()
-        self.streams = Streams(clock, config.gate.stream_grace)
+        rechecks = None
+        if asker is not None:
+            rechecks = Rechecks(
+                lambda stream: asker.ask(stream.authorization, stream.identity), every=config.gate.introspect
+            )
+        self.streams = Streams(clock, config.gate.stream_grace, rechecks)
         self._ending = False
         self._relay = Relay(
             client=client,
@@ -186,7 +192,7 @@ class ProxyResource(Resource):
             judged = refusal or self._judge(request, destination, self._realm.keys)
             self._conclude(request, destination, query, judged)
 
-        asked = self._asker.ask(request, verdict)
+        asked = self._asker.ask(request.first(b"authorization"), verdict)
         request.notifyFinish().addErrback(lambda _: asked.cancel())
         asked.addCallbacks(
             answered, lambda failure: self._unavailable(request, RelayReason.INTROSPECTION, failure)

@@ -1,9 +1,10 @@
 """Open event streams, and what ends them before the upstream does: an expired token, or the process's stop.
 
-A stream is let in once, by a token of minutes, and may last for days. So it is judged again by time alone:
+A stream is let in once, by a token of minutes, and may last for days. So it is judged again, by time alone:
 ``gate.streamGrace`` after its token has expired it ends, and its client comes back with a new one. Clients
 that are quicker are not made to wait: where the same MCP session listens again with a good token, its stream
 of an expired one ends at once, for many MCP servers refuse a second listener while they see the first.
+Where the operator wants it Keycloak has its say too (:mod:`~mcp_oauth2_proxy.relay.rechecks`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from mcp_oauth2_proxy.relay.reasons import Reason
+from mcp_oauth2_proxy.relay.rechecks import Rechecks
 
 if TYPE_CHECKING:
     from mcp_oauth2_proxy.relay.exchange import Exchange
@@ -25,11 +27,15 @@ QUIET = 1.0
 
 
 class Streams:
-    """The exchanges whose answers are event streams; ``grace`` (seconds) is what they may outlive tokens."""
+    """The exchanges whose answers are event streams; ``grace`` (seconds) is what they may outlive tokens.
 
-    def __init__(self, clock: IReactorTime, grace: float) -> None:
+    With ``rechecks`` Keycloak is asked about them.
+    """
+
+    def __init__(self, clock: IReactorTime, grace: float, rechecks: Rechecks | None = None) -> None:
         self._clock = clock
         self._grace = grace
+        self._rechecks = rechecks
         self._open: set[Exchange] = set()
         self._listeners: dict[Hashable, set[Exchange]] = {}
         self._next_look: IDelayedCall | None = None
@@ -49,12 +55,16 @@ class Streams:
     def opened(self, exchange: Exchange) -> None:
         """Take in a stream that has begun."""
         self._open.add(exchange)
+        if self._rechecks is not None:
+            self._rechecks.opened(exchange, self._clock.seconds())
         if exchange.listener is not None:
             self._listeners.setdefault(exchange.listener, set()).add(exchange)
 
     def closed(self, exchange: Exchange) -> None:
         """Forget a stream, if it was one."""
         self._open.discard(exchange)
+        if self._rechecks is not None:
+            self._rechecks.closed(exchange)
         listeners = self._listeners.get(exchange.listener)
         if listeners is not None:
             listeners.discard(exchange)
@@ -78,6 +88,8 @@ class Streams:
 
     def _look(self) -> None:
         self.start()
-        expired = self._clock.seconds() - self._grace
-        for exchange in [one for one in self._open if one.identity.expires_at <= expired]:
+        now = self._clock.seconds()
+        for exchange in [one for one in self._open if one.identity.expires_at <= now - self._grace]:
             exchange.end(Reason.STREAM_EXPIRED)
+        if self._rechecks is not None:
+            self._rechecks.look(now)

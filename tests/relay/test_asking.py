@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from mcp_oauth2_proxy.keycloak.interfaces import KeycloakUnavailable
-from tests.relay.scripted import Scene, ScriptedClient, ScriptedRealm, bearer, configuration
+from mcp_oauth2_proxy.keycloak.introspection import MAX_CALLS
+from mcp_oauth2_proxy.relay.rechecks import AT_ONCE
+from tests.relay.scripted import Scene, ScriptedClient, ScriptedRealm, ScriptedResponse, bearer, configuration
+from tests.relay.test_exchange import EVENT, SSE
 from tests.support.keys import CLIENT_ID, NOW, access_claims, key_set, make_token, rsa_key
 
 AUDIENCE = [CLIENT_ID, "account"]
+REMEMBER = 10.0
 
 
 class Asking(SynchronousTestCase):
     """A request whose token Keycloak is asked about."""
 
     def setUp(self) -> None:
-        self.scene = Scene(configuration(gate={"introspect": 10.0}))
+        self.scene = Scene(configuration(gate={"introspect": REMEMBER}))
         self.realm = self.scene.realm
         self.logged: list[LogEvent] = []
         globalLogPublisher.addObserver(self.logged.append)
@@ -127,6 +132,86 @@ class Asking(SynchronousTestCase):
         details = [event["detail"] for event in self.logged if event["log_format"] == "refused a token"]
         self.assertEqual(len(details), 2)
         self.assertIn(f"aud does not name who asks, {CLIENT_ID}", details[0])
+
+
+class Streams(SynchronousTestCase):
+    """An event stream that goes on for longer than Keycloak's word is good for."""
+
+    def setUp(self) -> None:
+        self.scene = Scene(configuration(gate={"introspect": REMEMBER}))
+        self.realm = self.scene.realm
+        self.scene.proxy.streams.start()
+
+    def open(self, serial: int = 0) -> tuple[ScriptedClient, ScriptedResponse]:
+        client = self.scene.client()
+        client.request(b"GET /mcp", bearer(aud=AUDIENCE, jti=str(serial), exp=NOW + 300))
+        self.realm.introspections[-1][1].callback(True)
+        response = self.scene.agent.sent[-1].answer(200, SSE)
+        response.send(EVENT)
+        return client, response
+
+    def wait(self, seconds: float) -> None:
+        for _ in range(round(seconds)):
+            self.scene.clock.advance(1)
+
+    def question(self) -> Deferred[bool]:
+        """Let time pass until Keycloak is asked again, and return the question."""
+        asked = len(self.realm.introspections)
+        for _ in range(3 * int(REMEMBER)):
+            if len(self.realm.introspections) > asked:
+                break
+            self.wait(1)
+        self.assertEqual(len(self.realm.introspections), asked + 1)
+        return self.realm.introspections[-1][1]
+
+    def test_it_ends_with_its_token(self) -> None:
+        """It goes on as long as Keycloak says yes, and ends cleanly when it says no."""
+        client, response = self.open()
+        self.wait(REMEMBER - 2)
+        self.assertEqual(len(self.realm.introspections), 1)
+        for _ in range(2):
+            self.question().callback(True)
+            self.assertFalse(response.aborted)
+        self.question().callback(False)
+        self.assertTrue(client.received.endswith(b"\r\n0\r\n\r\n"))
+        self.assertTrue(response.aborted)
+        self.assertEqual(self.scene.done[-1].notes["reason"], "token_inactive")
+        self.wait(3 * REMEMBER)
+        self.assertEqual(len(self.realm.introspections), 4, "nobody asks about what is over")
+
+    def test_keycloak_is_down(self) -> None:
+        """A stream that was let in stays, and is asked about again."""
+        _, response = self.open()
+        for error in (KeycloakUnavailable("status 503"), ZeroDivisionError()):
+            self.question().errback(error)
+            self.assertFalse(response.aborted)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.question()
+
+    def test_its_token_expires(self) -> None:
+        """That is no news from Keycloak: the stream has its grace."""
+        _, response = self.open()
+        while self.scene.clock.seconds() < NOW + 300 - 2 * REMEMBER:
+            self.question().callback(True)
+        self.wait(2 * REMEMBER)
+        asked = len(self.realm.introspections)
+        self.wait(200)
+        self.assertEqual(len(self.realm.introspections), asked)
+        self.assertFalse(response.aborted)
+
+    def test_many(self) -> None:
+        """So many a second and no more are asked about, each in its turn."""
+        streams = [self.open(serial) for serial in range(AT_ONCE + 10)]
+        self.assertEqual(len(self.realm.introspections), len(streams))
+        self.realm.introspections.clear()
+        self.wait(REMEMBER)
+        self.assertEqual(len(self.realm.introspections), MAX_CALLS, "others wait for their turn")
+        for expected in (AT_ONCE, AT_ONCE + 10):
+            for _, question in self.realm.introspections:
+                if not question.called:
+                    question.callback(True)
+            self.assertEqual(len(self.realm.introspections), expected)
+            self.wait(1)
 
 
 class NotAsking(SynchronousTestCase):
