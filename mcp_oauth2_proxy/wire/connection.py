@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import PotentialDataLoss
-from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
+from twisted.web.iweb import IBodyProducer
 
 from mcp_oauth2_proxy.wire.deadline import Deadline
 from mcp_oauth2_proxy.wire.errors import (
@@ -23,19 +22,15 @@ from mcp_oauth2_proxy.wire.errors import (
     UpstreamGone,
     WireError,
 )
-from mcp_oauth2_proxy.wire.head import Ambiguous, Pairs, answer_framing
+from mcp_oauth2_proxy.wire.head import Ambiguous, Pairs, answer_framing, is_phrase
+from mcp_oauth2_proxy.wire.limits import LINGER, MAX_ANSWER_HEAD_BYTES, MAX_ANSWER_HEAD_LINES
 from mcp_oauth2_proxy.wire.parser import FRAMING_PER_BYTE, MAX_FRAMING, empty_line
 from mcp_oauth2_proxy.wire.requests import Upload
 from mcp_oauth2_proxy.wire.response import WireResponse
 from mcp_oauth2_proxy.wire.sockets import arrivals, tune, unsent
 
-#: Bounds of an answer's head, interim answers included; an upstream that needs more is broken.
-MAX_HEAD_BYTES = 64 * 1024
-MAX_HEAD_LINES = 200
 #: What every answer begins with. llhttp would also take RTSP, ICE, and empty lines before it.
 _START = b"HTTP/1."
-#: What no reason phrase has in it (RFC 9112 section 4).
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class ClientConnection(Protocol):
@@ -61,6 +56,7 @@ class ClientConnection(Protocol):
         self._upload: Upload | None = None
         #: Bytes of the present request that were given to the transport.
         self._written = 0
+        self._has_body = self._closing = False
         self._arrivals: Callable[[], bool] | None = None
         self._pairs: Pairs = []
         self._phrase = b""
@@ -98,6 +94,7 @@ class ClientConnection(Protocol):
     def carry(self, method: bytes, request: NotSent) -> Deferred[WireResponse]:
         """Send a request that another connection could not even begin to send; else as :meth:`send`."""
         waiting = self._begin(method, request.data)
+        self._has_body = True  # or not: it is not known here
         if request.upload is not None:
             self._upload = request.upload
             request.upload.attach(self)
@@ -112,7 +109,7 @@ class ClientConnection(Protocol):
         self._head_size, self._framing = 0, MAX_FRAMING
         self._pairs, self._phrase, self._head, self._in_head = [], b"", b"", True
         self._deadline.set(self._head_timeout)
-        self._written = len(data)
+        self._written, self._has_body = len(data), False
         self.transport.write(data)  # type: ignore[union-attr]
         return waiting
 
@@ -173,12 +170,8 @@ class ClientConnection(Protocol):
         self._deadline.stop()
         self._lost(self)
         response = self._response
-        if (
-            response is not None
-            and self._error is None
-            and self._until_close(response)
-            and reason.check(type(connectionDone.value))
-        ):
+        well = self._error is None and reason.check(type(connectionDone.value))
+        if well and response is not None and response.until_close:
             response.ended(Failure(PotentialDataLoss()))
         self._end(
             self._error
@@ -195,7 +188,7 @@ class ClientConnection(Protocol):
             piece = data[start:end]
             self._head = self._head + piece if self._head else piece
             self._head_size += len(piece)
-            if self._head_size > MAX_HEAD_BYTES:
+            if self._head_size > MAX_ANSWER_HEAD_BYTES:
                 self._refuse("the upstream's response head is too large")
             if not self._head.startswith(_START[: len(self._head)]):
                 self._refuse("the upstream's answer is no HTTP/1")
@@ -232,13 +225,13 @@ class ClientConnection(Protocol):
         if not self._in_head:
             return
         self._pairs.append((name, value.rstrip(b" \t")))
-        if len(self._pairs) > MAX_HEAD_LINES:
+        if len(self._pairs) > MAX_ANSWER_HEAD_LINES:
             self._refuse("the upstream's response head has too many lines")
 
     def on_headers_complete(self) -> None:
         """The head is there: hand the answer to whoever waits for it."""
         code = self._parser.get_status_code()
-        if not 100 <= code <= 999 or (not self._phrase.isalpha() and _CONTROL.search(self._phrase)):
+        if not 100 <= code <= 999 or not is_phrase(self._phrase):
             self._refuse("the upstream sent an answer without a valid status line")
         self._interim = code < 200
         if self._interim:
@@ -323,7 +316,9 @@ class ClientConnection(Protocol):
         if response is None:
             self._fail(MalformedResponse("the upstream's answer has no head"))
             return
-        usable = self._error is None and self._upload is None and self._persistent and self._reusable
+        # Of a head nothing can be left when its answer has come; of a body, much.
+        stuck = self._upload is not None or (self._has_body and unsent(self.transport) != b"")
+        usable = self._error is None and not stuck and self._persistent and self._reusable
         if self._method == b"HEAD":
             self._parser = httptools.HttpResponseParser(self)
         waiting, self._waiting = self._waiting, None
@@ -332,27 +327,31 @@ class ClientConnection(Protocol):
             self.reused = True
             self._deadline.set(self._idle_timeout)
             self._released(self)
-        else:
-            # An upload that goes on after its answer has nobody left to read it.
+        elif stuck:
+            # A body that goes on after its answer has nobody left to read it.
             self._stop_upload()
-            if self.transport is not None:
-                self.transport.loseConnection()
+            self.abort()
+        else:
+            self._close()
         response.ended(WHOLE)
         if waiting is not None:
             # Last of all: whoever waits can take the answer as a whole, and may use this connection again.
             waiting.callback(response)
 
-    def _until_close(self, response: WireResponse) -> bool:
-        return response.length is UNKNOWN_LENGTH and not any(
-            name.lower() == b"transfer-encoding" for name, _ in response.rawHeaders
-        )
+    def _close(self) -> None:
+        """Close: at once, unless TLS still has to say good-bye, for which there is not for ever."""
+        if self.transport is not None:
+            self._closing = True
+            self._deadline.set(LINGER)
+            self.transport.loseConnection()
 
     def _too_slow(self) -> None:
-        if self.idle:
-            if self.transport is not None:
-                self.transport.loseConnection()
-            return
-        self._fail(ResponseHeadTimeout(f"no response head within {self._head_timeout:g} s"))
+        if self._closing:
+            self.abort()
+        elif self.idle:
+            self._close()
+        else:
+            self._fail(ResponseHeadTimeout(f"no response head within {self._head_timeout:g} s"))
 
     def _cancelled(self, _waiting: Deferred[WireResponse]) -> None:
         self._waiting = None
@@ -385,6 +384,7 @@ class ClientConnection(Protocol):
     def write_body(self, data: bytes) -> None:
         """Send a piece of the request's body, framing included."""
         self._written += len(data)
+        self._has_body = True
         self._progressed()
         self.transport.write(data)  # type: ignore[union-attr]
 

@@ -20,6 +20,8 @@ Pairs = list[tuple[bytes, bytes]]
 _SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization", b"expect"})
 #: A host and a port (RFC 9110 section 7.2), in the characters that names and addresses really have.
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+#: What no reason phrase has in it (RFC 9112 section 4).
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 #: Digits that a length may have: more is nobody's body, and would overflow somebody's counter.
 _MAX_DIGITS = 18
 
@@ -142,3 +144,8 @@ def answer_framing(method: bytes, code: int, version: str, pairs: Pairs) -> tupl
     if method == b"HEAD" or code in (204, 304):
         return 0, not encodings and not length
     return length, True
+
+
+def is_phrase(phrase: bytes) -> bool:
+    """Return whether an answer may have this reason phrase."""
+    return phrase.isalpha() or _CONTROL.search(phrase) is None

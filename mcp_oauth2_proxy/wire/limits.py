@@ -1,4 +1,4 @@
-"""The bounds of one client connection, each a setting."""
+"""The bounds of one connection: those of a client's are settings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from attrs import frozen
 #: Longest request target in bytes: RFC 9110 section 4.1 asks for 8000 at least; a sealed client id,
 #: a state and a redirect URI together stay well below this.
 MAX_TARGET_BYTES = 32 * 1024
+#: Bounds of an answer's head, interim answers included; an upstream that needs more is broken.
+MAX_ANSWER_HEAD_BYTES = 64 * 1024
+MAX_ANSWER_HEAD_LINES = 200
+#: Seconds that closing a connection to the upstream may take, before it is cut.
+LINGER = 4.0
 
 
 @frozen

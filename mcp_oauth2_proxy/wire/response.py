@@ -74,6 +74,13 @@ class WireResponse:
         return b"".join(self._chunks)
 
     @property
+    def until_close(self) -> bool:
+        """Whether only the end of the connection ends the body."""
+        return self.length is UNKNOWN_LENGTH and not any(
+            name.lower() == b"transfer-encoding" for name, _ in self.rawHeaders
+        )
+
+    @property
     def wants_data(self) -> bool:
         """Whether the upstream's socket should be read for this answer."""
         return self._done or (self._reader is not None and not self._paused)
