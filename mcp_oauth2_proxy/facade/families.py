@@ -54,16 +54,19 @@ class Families:
     async def revoke(self, grant: RefreshGrant) -> None:
         """End the family as its own client asks for; raises :exc:`OAuthError`.
 
-        Keycloak goes first: where it does not answer nothing has changed, and the client tries again.
+        Keycloak goes first: where it does not answer nothing has changed, and the client tries again. It is
+        noted when all is done, and done once: who repeats it must not fill the store with endings.
         """
+        if await self._vault.marked(_key(grant)) == _ENDED:
+            return
         try:
             await self._realm.revoke(grant.refresh_token)
         except KeycloakUnavailable as down:
             raise unavailable(
                 "the identity provider does not answer", Reason.KEYCLOAK_DOWN, str(down)
             ) from None
-        await self._vault.mark(_key(grant), _ENDED, ENDED_TTL)
         await self._end_session(grant)
+        await self._vault.mark(_key(grant), _ENDED, ENDED_TTL)
 
     async def end_stolen(self, grant: RefreshGrant) -> None:
         """End the family because one of its tokens came twice; raises :exc:`OAuthError` (the store is down).
