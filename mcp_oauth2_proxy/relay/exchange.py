@@ -68,7 +68,7 @@ class Exchange:
         self._body: ResponseBody | None = None
         self._is_stream = False
 
-    def start(self, url: bytes, headers: list[Pair]) -> None:
+    def start(self, url: bytes, headers: RawHeaders) -> None:
         """Send the request to ``url`` with ``headers``; its body follows when the upstream takes it."""
         request, limit = self._request, self._relay.max_body
         if isinstance(request.length, int) and 0 < limit < request.length:
@@ -82,9 +82,7 @@ class Exchange:
         if request.length != 0:
             self._upload = RequestBody(request, limit)
         self._sent_at = self._relay.clock.seconds()
-        self._pending = self._relay.client.request(
-            request.method, url, headers=RawHeaders(headers), data=self._upload
-        )
+        self._pending = self._relay.client.request(request.method, url, headers=headers, data=self._upload)
         self._pending.addCallbacks(self._answered, self._failed).addErrback(self._broken)
 
     def idle_since(self) -> float | None:
@@ -147,6 +145,7 @@ class Exchange:
             pairs = [pair for pair in pairs if pair[0].lower() != b"x-accel-buffering"]
             pairs.append(_UNBUFFERED)
             self._is_stream = True
+            request.forgetHead()
             self._saw_data()
             on_data = self._saw_data
             # Legacy HTTP+SSE listens by GET; a stream with a length is none that may grow.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache, partial
 from urllib.parse import urlsplit
 
-from attrs import frozen
+from attrs import define, frozen
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -36,10 +36,13 @@ from mcp_oauth2_proxy.relay.rechecks import Rechecks
 from mcp_oauth2_proxy.relay.streams import Streams
 from mcp_oauth2_proxy.relay.target import BadTargetError, UpstreamTarget, split_target
 from mcp_oauth2_proxy.relay.values import Inbound
+from mcp_oauth2_proxy.wire.headers import RawHeaders
 from mcp_oauth2_proxy.wire.request import StreamingRequest
 
 #: Paths whose resource URL is remembered: a server has a handful, a scanner's others pass through.
 _REMEMBERED_PATHS = 256
+#: Under this key of ``request.headNotes`` a request's route is kept.
+_ROUTE = "route"
 
 
 @frozen
@@ -48,6 +51,21 @@ class _Destination:
 
     path: bytes
     resource: str
+
+
+@define
+class _Route:
+    """Where a request goes, worked out once for all that repeat its head on their connection.
+
+    ``headers`` are what the upstream gets, as the header rules make them for ``identity``.
+    """
+
+    target: bytes
+    destination: _Destination
+    query: bytes | None
+    url: bytes
+    identity: Identity | None = None
+    headers: RawHeaders = RawHeaders(())
 
 
 class ProxyResource(Resource):
@@ -136,61 +154,62 @@ class ProxyResource(Resource):
         return _Destination(path, resource_url(self._base_url, path.decode("ascii")))
 
     def _admit(self, request: StreamingRequest) -> None:
-        try:
-            path, query = split_target(request.target)
-        except BadTargetError as error:
-            answer_error(request, 400, "invalid_request", str(error), reason=RelayReason.TARGET)
-            return
+        route: _Route | None = request.headNotes.get(_ROUTE)
+        if route is None or route.target != request.target:
+            try:
+                route = self._route(request.target)
+            except BadTargetError as error:
+                answer_error(request, 400, "invalid_request", str(error), reason=RelayReason.TARGET)
+                return
+            request.headNotes[_ROUTE] = route
         keys = self._realm.keys
         if keys is None:
             answer_unavailable(request, RelayReason.KEYS)
             return
-        destination = self._destination(path)
-        verdict = self._judge(request, destination, keys)
+        verdict = self._judge(request, route, keys)
         if isinstance(verdict, Refusal) and verdict.reason is Reason.UNKNOWN_KEY:
-            self._admit_after_refetch(request, destination, query, verdict)
+            self._admit_after_refetch(request, route, verdict)
         else:
-            self._settle(request, destination, query, verdict)
+            self._settle(request, route, verdict)
 
-    def _judge(
-        self, request: StreamingRequest, destination: _Destination, keys: KeySet
-    ) -> Identity | Refusal:
+    def _route(self, target: bytes) -> _Route:
+        path, query = split_target(target)
+        return _Route(target, self._destination(path), query, self._target.join(path, query))
+
+    def _judge(self, request: StreamingRequest, route: _Route, keys: KeySet) -> Identity | Refusal:
         # The wire lets no second one through.
         authorization = request.first(b"authorization")
         return self._gate.check(
             () if authorization is None else (authorization,),
-            resource=destination.resource,
+            resource=route.destination.resource,
             keys=keys,
             now=self._clock.seconds(),
         )
 
-    def _admit_after_refetch(
-        self, request: StreamingRequest, destination: _Destination, query: bytes | None, refusal: Refusal
-    ) -> None:
+    def _admit_after_refetch(self, request: StreamingRequest, route: _Route, refusal: Refusal) -> None:
         """Judge again once the realm has had the chance to bring the key; only this request waits."""
         fetched = self._realm.keysFor(refusal.key_id)
         request.notifyFinish().addErrback(lambda _: fetched.cancel())
         fetched.addCallbacks(
-            lambda keys: self._settle(request, destination, query, self._judge(request, destination, keys)),
+            lambda keys: self._settle(request, route, self._judge(request, route, keys)),
             lambda failure: self._unavailable(request, RelayReason.KEYS, failure),
         ).addErrback(self._broken, request)
 
     def _ask(
         self,
         request: StreamingRequest,
-        destination: _Destination,
-        query: bytes | None,
+        route: _Route,
         verdict: Identity | Refusal,
     ) -> None:
         """Conclude when Keycloak has been asked about a token that is good in all else."""
         if self._asker is None or isinstance(verdict, Refusal):
-            self._conclude(request, destination, query, verdict)
+            self._conclude(request, route, verdict)
             return
 
         def answered(refusal: Refusal | None) -> None:
             # Meanwhile its time may have run out, as its key's may.
-            judged = refusal or self._judge(request, destination, self._realm.keys)
-            self._conclude(request, destination, query, judged)
+            judged = refusal or self._judge(request, route, self._realm.keys)
+            self._conclude(request, route, judged)
 
         asked = self._asker.ask(request.first(b"authorization"), verdict)
         request.notifyFinish().addErrback(lambda _: asked.cancel())
@@ -212,28 +231,32 @@ class ProxyResource(Resource):
     def _conclude(
         self,
         request: StreamingRequest,
-        destination: _Destination,
-        query: bytes | None,
+        route: _Route,
         verdict: Identity | Refusal,
     ) -> None:
         if isinstance(verdict, Refusal):
-            self._refuse(request, destination, verdict)
+            self._refuse(request, route.destination, verdict)
             return
         request.notes["subject"] = verdict.subject
         request.notes["client"] = verdict.client
+        if route.identity is not verdict:
+            route.identity = verdict
+            route.headers = RawHeaders(self._rules.outgoing(self._inbound(request, route, verdict)))
+        exchange = Exchange(
+            self._relay, request, verdict, lambda theirs: self._challenge(route.destination, theirs)
+        )
+        exchange.start(route.url, route.headers)
+
+    def _inbound(self, request: StreamingRequest, route: _Route, identity: Identity) -> Inbound:
         host = peer_address(request)
-        inbound = Inbound(
+        return Inbound(
             pairs=request.rawHeaders,
-            query=query or b"",
+            query=route.query or b"",
             peer=host.encode("latin-1"),
             trusted=host in self._trusted,
             secure=request.channel.isSecure(),
-            claims=verdict.claims,
+            claims=identity.claims,
         )
-        exchange = Exchange(
-            self._relay, request, verdict, lambda theirs: self._challenge(destination, theirs)
-        )
-        exchange.start(self._target.join(destination.path, query), self._rules.outgoing(inbound))
 
     def _refuse(self, request: StreamingRequest, destination: _Destination, refusal: Refusal) -> None:
         log = self._log.debug if refusal.reason is Reason.MISSING else self._log.info

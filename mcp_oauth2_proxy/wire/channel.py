@@ -137,6 +137,10 @@ class ServerChannel(Protocol):
             isinstance(request.length, int) and request.length <= MAX_DRAINED and not request.expects_continue
         )
 
+    def forget_head(self) -> None:
+        """Remember nothing of the present request's head, in case that the next one repeats it."""
+        self._parser.forget()
+
     def abort(self) -> None:
         """Cut the connection."""
         self._closing = True

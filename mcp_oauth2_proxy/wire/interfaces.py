@@ -22,6 +22,10 @@ class IStreamingRequest(IRequest):
     rawHeaders = Attribute(
         "The header lines as they came: a list of (name, value) byte pairs, order and duplicates kept."
     )
+    headNotes = Attribute(
+        "A dict for what is made of this request's head. Requests of one connection whose heads are the same "
+        "byte for byte share it, so that it is made once."
+    )
     length = Attribute(
         "The body's length in bytes: 0 where there is none, twisted.web.iweb.UNKNOWN_LENGTH for chunked."
     )
@@ -43,6 +47,9 @@ class IStreamingRequest(IRequest):
 
         It is what ``notifyFinish`` is for, without a Deferred for each request: there is one such caller.
         """
+
+    def forgetHead() -> None:
+        """Keep nothing for requests that might repeat this one's head: the answer will take long."""
 
     def abort() -> None:
         """Cut the client's connection at once, so that an unfinished answer cannot look whole."""

@@ -66,6 +66,7 @@ class StreamingRequest(server.Request):
         self.target = head.path_and_query
         self.clientproto = _PROTOCOLS[arrived.version]
         self.rawHeaders = arrived.pairs
+        self.headNotes = arrived.notes
         self._first = head.first
         self.length = UNKNOWN_LENGTH if head.length is None else head.length
         self.body = body
@@ -142,6 +143,11 @@ class StreamingRequest(server.Request):
             self.expects_continue = False
             self.channel.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.body.deliver_to(protocol)
+
+    def forgetHead(self) -> None:
+        """See :class:`IStreamingRequest`."""
+        self.headNotes.clear()
+        self.channel.forget_head()
 
     def abort(self) -> None:
         """See :class:`IStreamingRequest`."""

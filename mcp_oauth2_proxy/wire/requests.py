@@ -12,21 +12,8 @@ from zope.interface import implementer
 
 from mcp_oauth2_proxy.wire.errors import BodyIncomplete
 from mcp_oauth2_proxy.wire.head import Pairs
-from mcp_oauth2_proxy.wire.headers import RawHeaders
+from mcp_oauth2_proxy.wire.headers import RawHeaders, joined
 
-#: Header lines that are computed here. What the caller passes of them would be a second framing.
-_OURS = frozenset(
-    {
-        b"host",
-        b"content-length",
-        b"transfer-encoding",
-        b"connection",
-        b"keep-alive",
-        b"upgrade",
-        b"expect",
-        b"te",
-    }
-)
 #: Methods whose empty body is announced with ``Content-Length: 0``.
 _WITH_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
 
@@ -38,21 +25,16 @@ def request_head(
 
     :raises ValueError: a part of it would break the head; nothing has been sent.
     """
-    lines = [b"%b %b HTTP/1.1" % (method, target), b"Host: " + host]
-    pairs = headers.pairs if isinstance(headers, RawHeaders) else _pairs(headers)
-    lines += [b": ".join(pair) for pair in pairs if pair[0].lower() not in _OURS]
-    if body is not None and body.length is not UNKNOWN_LENGTH:
-        lines.append(b"Content-Length: %d" % body.length)
-    elif body is not None:
-        lines.append(b"Transfer-Encoding: chunked")
-    elif method in _WITH_BODY:
-        lines.append(b"Content-Length: 0")
-    lines.append(b"\r\n")
-    head = b"\r\n".join(lines)
-    ends = len(lines)
-    if head.count(b"\r") != ends or head.count(b"\n") != ends or b"\0" in head:
-        raise ValueError("a header line of the request has a line break or a NUL")
-    return head
+    start = b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (method, target, host)
+    if start.count(b"\r") != 2 or start.count(b"\n") != 2 or b"\0" in start:
+        raise ValueError("the method, the target or the host of the request has a line break or a NUL")
+    lines = headers.joined if isinstance(headers, RawHeaders) else joined(_pairs(headers))
+    if body is not None:
+        chunked = body.length is UNKNOWN_LENGTH
+        framing = b"Transfer-Encoding: chunked\r\n" if chunked else b"Content-Length: %d\r\n" % body.length
+    else:
+        framing = b"Content-Length: 0\r\n" if method in _WITH_BODY else b""
+    return start + lines + framing + b"\r\n"
 
 
 def _pairs(headers: Headers | None) -> Pairs:

@@ -38,6 +38,20 @@ class Told:
         self.requests[-1].append("whole")
 
 
+#: Requests of which some repeat, and some nearly do.
+AGAIN = (
+    b"GET /mcp HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer a\r\n\r\n",
+    b"GET /mcp HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer b\r\n\r\n",
+    b"GET /mcp HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"\r\nGET /mcp HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"POST /mcp HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello",
+    b"POST /mcp HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nGET /",
+    b"POST /mcp HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\nhello!",
+    b"POST /mcp HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello",
+    b"POST /mcp HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+)
+
+
 class Parsing(SynchronousTestCase):
     """Requests of one connection."""
 
@@ -69,6 +83,33 @@ class Parsing(SynchronousTestCase):
         edges = [0, *sorted(set(cuts)), len(THREE)]
         pieces = [THREE[start:end] for start, end in pairwise(edges)]
         self.assertEqual(self.parse(*pieces)[1].requests, self.parse(THREE)[1].requests)
+
+    @given(
+        st.lists(st.sampled_from(AGAIN), min_size=1, max_size=12), st.lists(st.integers(1, 900), max_size=6)
+    )
+    def test_heads_that_repeat(self, requests: list[bytes], cuts: list[int]) -> None:
+        """A request reads the same, whether its connection has seen its head before or not."""
+        alone = [self.parse(request)[1].requests[0] for request in requests]
+        data = b"".join(requests)
+        edges = [0, *sorted({cut for cut in cuts if cut < len(data)}), len(data)]
+        together = self.parse(*(data[start:end] for start, end in pairwise(edges)))[1].requests
+        self.assertEqual(together, alone)
+        self.assertEqual(self.parse(*requests)[1].requests, alone)
+
+    def test_what_follows_a_repeated_head(self) -> None:
+        """It is held to the same rules: a malformed request is refused, one that is cut is not whole."""
+        parser, told = self.parse(AGAIN[4], AGAIN[4], AGAIN[4], b"GET /mcp HTTP/1.1\r\nHost : h\r\n\r\n")
+        self.assertEqual([request[-1] for request in told.requests[:3]], ["whole"] * 3)
+        self.assertEqual(parser.rejection.status, 400)  # type: ignore[union-attr]
+        parser, told = self.parse(AGAIN[4], AGAIN[4], AGAIN[4][:-1])
+        self.assertTrue(parser.in_request)
+        self.assertNotIn("whole", told.requests[2])
+
+    def test_the_last_request_again(self) -> None:
+        """A head that ends its connection is not looked for in what may follow it."""
+        closing = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+        parser, told = self.parse(AGAIN[2], closing, closing)
+        self.assertEqual((len(told.requests), parser.ended), (2, True))
 
     def test_every_byte(self) -> None:
         """Not even one byte at a time."""

@@ -1,0 +1,90 @@
+"""Requests that repeat the head of the one before: what was made of it is used again, and nothing more."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from mcp_oauth2_proxy.config.model import Action, Mutation, ValueFrom
+from mcp_oauth2_proxy.gate.keys import KeySet
+from tests.relay.scripted import Scene, ScriptedClient, bearer, configuration
+from tests.support.keys import NOW
+
+OK = [(b"Content-Length", b"2")]
+
+
+class Repeated(SynchronousTestCase):
+    """A client that says the same again and again on one connection."""
+
+    def setUp(self) -> None:
+        mutations = (
+            Mutation(Action.SET_X_FORWARDED),
+            Mutation(Action.ADD, "X-Query", value_from=ValueFrom(query_parameter="q")),
+            Mutation(Action.ADD, "X-User", value_from=ValueFrom(claim="sub")),
+        )
+        self.scene = Scene(configuration(mutations=mutations))
+
+    def ask(self, client: ScriptedClient, *lines: bytes, target: bytes = b"/mcp?q=1") -> None:
+        """Send a request, and let the upstream answer it if it gets it."""
+        before = len(self.scene.agent.sent)
+        client.request(b"GET " + target, *lines)
+        if len(self.scene.agent.sent) > before:
+            response = self.scene.agent.sent[-1].answer(200, OK)
+            response.send(b"ok")
+            response.end()
+
+    def test_the_upstream_gets_the_same(self) -> None:
+        """Every one of them arrives as the first did, and is answered."""
+        client = self.scene.client()
+        for _ in range(4):
+            self.ask(client, bearer())
+        sent = [(one.uri, one.pairs) for one in self.scene.agent.sent]
+        self.assertEqual(sent, sent[:1] * 4)
+        self.assertEqual(client.received.count(b"\r\n\r\nok"), 4)
+
+    def test_others_in_between(self) -> None:
+        """Another target, token or peer is another request, whatever was asked before."""
+        client, other = self.scene.client(), self.scene.client("203.0.113.9")
+        alice, bob = bearer(sub="alice"), bearer(sub="bob")
+        for one in (client, other):
+            for line in (alice, alice, bob, alice, bob, bob):
+                self.ask(one, line)
+                self.ask(one, line, target=b"/mcp?q=2")
+        sent = self.scene.agent.sent
+        self.assertEqual(len(sent), 24)
+        users = [b"alice", b"alice", b"bob", b"alice", b"bob", b"bob"] * 2
+        self.assertEqual([one.value(b"X-User") for one in sent[::2]], users)
+        self.assertEqual([one.value(b"X-User") for one in sent[1::2]], users)
+        self.assertEqual([one.value(b"X-Query") for one in sent], [b"1", b"2"] * 12)
+        peers = [one.value(b"X-Forwarded-For") for one in sent]
+        self.assertEqual(peers, [b"203.0.113.7"] * 12 + [b"203.0.113.9"] * 12)
+
+    def test_a_token_that_ends(self) -> None:
+        """The gate judges each of them: an expired token is refused, as good as it was a moment ago."""
+        client = self.scene.client()
+        soon_over = bearer(exp=NOW + 60)
+        for _ in range(3):
+            self.ask(client, soon_over)
+        self.scene.clock.advance(61)
+        self.ask(client, soon_over)
+        self.assertEqual(len(self.scene.agent.sent), 3)
+        self.assertEqual(self.scene.done[-1].code, 401)
+
+    def test_a_key_that_is_withdrawn(self) -> None:
+        """So is a token whose key the realm has taken back."""
+        client = self.scene.client()
+        for _ in range(3):
+            self.ask(client, bearer())
+        self.scene.realm.keys = KeySet()
+        self.ask(client, bearer())
+        self.assertEqual((len(self.scene.agent.sent), len(self.scene.realm.fetches)), (3, 1))
+
+    def test_a_stream_keeps_nothing(self) -> None:
+        """An open event stream holds no head in memory for a request that may never come."""
+        client = self.scene.client()
+        for _ in range(2):
+            self.ask(client, bearer())
+        client.request(b"GET /mcp?q=1", bearer())
+        parser = client.protocol._parser
+        self.assertIsNotNone(parser._last_head)
+        self.scene.agent.sent[-1].answer(200, [(b"Content-Type", b"text/event-stream")])
+        self.assertIsNone(parser._last_head)
