@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 
 from tests.chaos.history import Moment, Streamed, Tried
 from tests.chaos.http import EventStream, Lost, StreamEvent
-from tests.chaos.sessions import Member, Trouble
+from tests.chaos.sessions import Member, Session, Trouble
 
 if TYPE_CHECKING:
     from tests.chaos.world import World
@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 PAUSE = 0.3
 #: Seconds before its end in which an access token is used no more, as careful clients do.
 RENEW = 1.5
+#: Seconds for which a session that has ended is still tried.
+AFTERWARDS = 3.0
 #: What must work for everybody after the last fault: sessions of before first.
 STEPS = ("refresh", "call", "stream", "log in")
+#: What clients try besides.
+OTHERS = ("steal", "call with an old token", "end the session", "revoke")
 #: Access tokens that are kept to be tried when they have expired.
 _OLD = 3
 
@@ -41,6 +45,8 @@ class Client:
         self.hurry: Moment | None = None
         self._old: list[str] = []
         self._streamed = 0
+        self._until = 0.0
+        self._streams_of = ""
 
     def missing(self, since: Moment) -> list[str]:
         """Return the steps that have not worked since."""
@@ -55,6 +61,8 @@ class Client:
 
     def _choose(self) -> str:
         session = self.member.session
+        if self.hurry is None and self.member.ended and self.world.pace.now().pace < self._until:
+            return "call after the end"
         if session is None:
             return "log in"
         if self.hurry is not None:
@@ -63,9 +71,7 @@ class Client:
                 return wanted[0]
         if session.expires - self.world.pace.now().wall < RENEW:
             return "refresh"
-        return self.random.choices(
-            ("call", "refresh", "log in", "steal", "call with an old token"), (8, 2, 1, 1, 1)
-        )[0]
+        return self.random.choices((*STEPS, *OTHERS), weights=(2, 8, 0, 1, 1, 1, 1, 0.5))[0]
 
     async def tried(self, step: str) -> None:
         """Take one step and tell how it went."""
@@ -92,6 +98,11 @@ class Client:
             await member.refresh_session()
         elif step == "steal":
             await member.steal(self.random.choice(self.others))
+        elif step in ("end the session", "revoke"):
+            await member.end(by_the_client=step == "revoke")
+            self._until = self.world.pace.now().pace + AFTERWARDS
+        elif step == "call after the end":
+            await member.call_after_the_end()
         elif step == "call with an old token":
             await member.make_call(self._old[0] if self._old else None)
         else:
@@ -104,15 +115,17 @@ class Client:
             if session is None or session.expires - self.world.pace.now().wall < RENEW:
                 await self.world.sleep(0.05)
                 continue
-            await self._stream_once(session.access)
+            await self._stream_once(session)
             await self.world.sleep(0.05 if self.hurry is not None else self.random.uniform(0, PAUSE))
 
-    async def _stream_once(self, token: str) -> None:
+    async def _stream_once(self, session: Session) -> None:
         stream = EventStream(self.world, self._event)
+        self._streams_of = session.sid
         with contextlib.suppress(Lost):
-            status = await stream.open(token, self.name, self._streamed)
+            status = await stream.open(session.access, self.name, self._streamed)
             if status == 200:
                 if self.random.random() < 0.3:
+                    self._streams_of = ""
                     stream.dawdle(self.random.uniform(1, 3))
                 self.world.reactor.callLater(self.random.uniform(3, 12), stream.leave)
                 await stream.ended
@@ -120,7 +133,7 @@ class Client:
     def _event(self, event: StreamEvent) -> None:
         now = self.world.pace.now()
         self._streamed = event.number
-        self.world.saw(Streamed(self.name, event.data["stream"], event.number))
+        self.world.saw(Streamed(self.name, event.data["stream"], event.number, self._streams_of))
         self.worked["stream"] = now
         self.counts["stream"] = self.counts.get("stream", 0) + 1
 

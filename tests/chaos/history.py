@@ -148,10 +148,21 @@ class Refused(Event):
 
 @frozen
 class Streamed(Event):
-    """An event of a stream arrived."""
+    """An event of a stream arrived, at once; ``sid`` is the session that it was opened with.
+
+    A client that has not read for a while cannot know when its events were sent: then ``sid`` is empty.
+    """
 
     stream: str
     number: int
+    sid: str = ""
+
+
+@frozen
+class Ending(Event):
+    """Session ``sid`` is about to end: what happens to it from now on may be its end."""
+
+    sid: str
 
 
 @frozen

@@ -12,6 +12,7 @@ from tests.chaos.history import (
     Calm,
     ComeBack,
     Echoed,
+    Ending,
     Event,
     LoggedOut,
     Moment,
@@ -68,6 +69,7 @@ class Referee:
         self._refreshes: dict[str, _Attempts] = {}
         self._requests: dict[str, tuple[Moment, Sent]] = {}
         self._arrived: set[str] = set()
+        self._ending: set[str] = set()
         self._over: dict[str, Moment] = {}
         self._streams: dict[str, int] = {}
         self._rules: dict[type[Event], Callable[[Moment, Any], str | None]] = {
@@ -75,6 +77,7 @@ class Referee:
             Calm: self._calm,
             ComeBack: self._come_back,
             Echoed: self._echoed,
+            Ending: self._ends,
             LoggedOut: self._logged_out,
             Note: self._noted,
             Received: self._received,
@@ -98,10 +101,6 @@ class Referee:
         violation = Violation(at, rule, event)
         self.violations.append(violation)
         return violation
-
-    def is_over(self, sid: str) -> bool:
-        """Return whether this session was logged out."""
-        return sid in self._over
 
     def _noted(self, at: Moment, event: Note) -> str | None:
         self._last_fault = at
@@ -152,10 +151,9 @@ class Referee:
             if known.successor not in ("", event.successor):
                 return "one refresh token has one answer"
             known.successor = event.successor
-            over = self._over.get(event.sid)
-            if over is not None and event.began.pace > over.pace + self._spread(over):
+            if self._is_out(event.sid, event.began):
                 return "no refresh after the logout"
-        if not 400 <= event.status < 500 or self.is_over(event.sid):
+        if not 400 <= event.status < 500 or event.sid in self._ending:
             return None
         # Another attempt whose answer was lost may have spent the token, which nobody can know.
         explained = any(status != 200 for _, _, status in others)
@@ -178,10 +176,12 @@ class Referee:
         # When it was judged is not known, when it was sent is.
         if began.wall >= sent.expires:
             return "no request is relayed with a token that has expired"
-        over = self._over.get(sent.sid)
-        if over is not None and began.pace > over.pace + self._spread(over):
-            return "no request is relayed after the logout"
-        return None
+        return "no request is relayed after the logout" if self._is_out(sent.sid, began) else None
+
+    def _is_out(self, sid: str, at: Moment) -> bool:
+        """Return whether at that moment everybody had to know that the session was over."""
+        over = self._over.get(sid)
+        return over is not None and at.pace > over.pace + self._spread(over)
 
     def _spread(self, over: Moment) -> float:
         """Return the seconds that a logout has to reach everybody: more where a part was away meanwhile."""
@@ -196,8 +196,12 @@ class Referee:
 
     def _refused(self, at: Moment, event: Refused) -> str | None:
         _, sent = self._requests.pop(event.nonce)
-        if at.wall < sent.expires - 1 and not self.is_over(sent.sid):
+        if at.wall < sent.expires - 1 and sent.sid not in self._ending:
             return "a good token is served"
+        return None
+
+    def _ends(self, at: Moment, event: Ending) -> str | None:
+        self._ending.add(event.sid)
         return None
 
     def _logged_out(self, at: Moment, event: LoggedOut) -> str | None:
@@ -209,7 +213,7 @@ class Referee:
         self._streams[event.stream] = event.number
         if before is not None and event.number != before + 1:
             return f"a stream goes on where it was: {before} was followed by {event.number}"
-        return None
+        return "no event of a stream after the logout" if self._is_out(event.sid, at) else None
 
     def _tried(self, at: Moment, event: Tried) -> str | None:
         calm = self._calm_since

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,6 +30,20 @@ class Provider:
         real: RealKeycloak = await deferToThread(real_keycloak)
         await deferToThread(real.change_realm, accessTokenLifespan=LIFESPAN)
         return cls(real)
+
+    async def announce_logouts(self, url: str) -> None:
+        """Have the realm tell ``url`` of every session that ends."""
+        await self._asked(self._running.announce_logouts, url)
+
+    async def end_session(self, sid: str) -> None:
+        """End a session as an administrator does."""
+        await self._asked(self._running.end_session, sid)
+
+    async def _asked(self, method: Callable[[str], None], argument: str) -> None:
+        if isinstance(self._running, RunningDouble):
+            method(argument)  # it lives in this thread
+        else:
+            await deferToThread(method, argument)
 
     async def stop(self) -> None:
         """End it; a real one is shared, and gone with the process."""

@@ -9,7 +9,7 @@ from typing import Any
 from attrs import frozen
 from twisted.internet.defer import Deferred, gatherResults
 
-from tests.chaos.clients import PAUSE, STEPS, Client, begin
+from tests.chaos.clients import OTHERS, PAUSE, STEPS, Client, begin
 from tests.chaos.faults import Breaker, Episode, schedule
 from tests.chaos.hammer import Hammer
 from tests.chaos.history import Calm, Moment, Recovery
@@ -32,7 +32,7 @@ class Outcome:
     @property
     def idle(self) -> list[str]:
         """Return the steps that nobody ever succeeded in: a run that does nothing proves nothing."""
-        wanted = (*STEPS, "steal", "call with an old token")
+        wanted = (*STEPS, *OTHERS, "call after the end")
         twice = [f"{what} {how}" for what in ("state", "code", "refresh") for how in ("again", "at once")]
         return [step for step in (*wanted, *twice) if not self.counts.get(step)]
 

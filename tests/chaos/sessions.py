@@ -16,6 +16,8 @@ from twisted.internet.defer import Deferred, DeferredList
 from tests.chaos.history import (
     ComeBack,
     Echoed,
+    Ending,
+    LoggedOut,
     Moment,
     Received,
     Redeemed,
@@ -60,6 +62,8 @@ class Member(Application):
         self.random = random
         self.http = Watched(world, name)
         self.session: Session | None = None
+        #: Sessions that have ended, the latest last.
+        self.ended: list[Session] = []
         #: How often each second use was tried, so that a run can say that it did.
         self.repeats: dict[str, int] = {}
 
@@ -152,6 +156,34 @@ class Member(Application):
         )
         self.world.saw(Refreshed(self.name, via, mark(used), session.sid, began, status, successor))
 
+    async def end(self, *, by_the_client: bool) -> None:
+        """End the session: the client gives its refresh token back, or an administrator ends it."""
+        session, self.session = self._must_session(), None
+        self.ended.append(session)
+        self.world.saw(Ending(self.name, session.sid))
+        if not by_the_client:
+            await self.world.provider.end_session(session.sid)
+            return
+        form = {"token": session.refresh, "client_id": self.client_id}
+        url = self.world.by(self._anywhere(), self.metadata["revocation_endpoint"])
+        answer = await self.http.request("POST", url, data=form)
+        if answer.status != 200:
+            raise Trouble(f"revoke: {answer.status}")
+        self.world.saw(LoggedOut(self.name, session.sid))
+
+    async def call_after_the_end(self) -> None:
+        """Use what is left of a session that has ended."""
+        session = self.ended[-1]
+        await self.make_call(session.access)
+        form = {
+            "grant_type": "refresh_token",
+            "refresh_token": session.refresh,
+            "client_id": self.client_id,
+        }
+        via, began = self._anywhere(), self.world.pace.now()
+        answer = await self._token(via, form)
+        self._saw_refresh(via, session, session.refresh, began, answer)
+
     async def steal(self, other: Member) -> None:
         """Try another client's refresh token."""
         if other.session is None or not self.client_id:
@@ -165,8 +197,7 @@ class Member(Application):
 
     async def make_call(self, token: str | None = None, *, hold: float = 0) -> None:
         """Make a call with the session's token, or with an older one."""
-        session = self._must_session()
-        used = token or session.access
+        used = token or self._must_session().access
         claims = unverified(used)[1]
         nonce, via = secrets.token_hex(8), self._anywhere()
         self.world.saw(Sent(self.name, via, nonce, mark(used), claims["sid"], claims["exp"]))

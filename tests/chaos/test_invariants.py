@@ -9,6 +9,7 @@ from tests.chaos.history import (
     Calm,
     ComeBack,
     Echoed,
+    Ending,
     Event,
     History,
     LoggedOut,
@@ -119,7 +120,7 @@ class Judgement(SynchronousTestCase):
         """401 is for tokens that have expired and sessions that are over."""
         self.assert_broken("good token", (0, sent("n", expires=9)), (1, Refused("c", "n")))
         self.assert_kept((0, sent("n", expires=1)), (1, Refused("c", "n")))
-        self.assert_kept((0, LoggedOut("realm", "s")), (0, sent("n", expires=9)), (1, Refused("c", "n")))
+        self.assert_kept((0, Ending("realm", "s")), (0, sent("n", expires=9)), (1, Refused("c", "n")))
 
     def test_logout(self) -> None:
         """Two seconds later nothing is relayed or refreshed; where parts were away, when they are healed."""
@@ -129,6 +130,9 @@ class Judgement(SynchronousTestCase):
         self.assert_broken("logout", calm, over, (late, sent("n")), (late, arrival))
         self.assert_kept(calm, over, (2.0, sent("n")), (late, arrival))
         self.assert_broken("logout", calm, over, (late, refreshed(200, late)))
+        self.assert_kept((0.5, Ending("realm", "s")), over, (late, refreshed(400, late)))
+        self.assert_broken("logout", calm, over, (late, Streamed("c", "x", 1, "s")))
+        self.assert_kept(calm, over, (late, Streamed("c", "x", 1)), (late, Streamed("c", "x", 2, "t")))
         fault = ((0.5, Calm("chaos", False)), over, (4.0, Note("chaos", "redis well again")))
         self.assert_kept(calm, *fault, (late, sent("n")), (late, arrival))
         self.assert_broken("logout", calm, *fault, (later, sent("n")), (later, arrival))

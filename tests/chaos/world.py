@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThread
 
+from tests.chaos.courier import Courier
 from tests.chaos.gate import Gate
 from tests.chaos.history import Event, History, Moment, Note, Relayed
 from tests.chaos.invariants import Referee, Violation
@@ -88,6 +89,9 @@ class World:
         self.upstream = Gate(reactor, self._upstream.listen())
         front = free_port()
         self.base_url = f"http://127.0.0.1:{front}"
+        self.courier = Courier(self)
+        self._door = ClosingSite(self.courier, reactor)
+        await self.provider.announce_logouts(f"http://127.0.0.1:{self._door.listen()}/")
         self.replicas = [Replica(name, self._configuration()) for name in ("one", "two")]
         for replica in self.replicas:
             await replica.start()
@@ -102,7 +106,9 @@ class World:
             await deferToThread(part.stop)
         for gate in (self.realm, self.upstream):
             await gate.shut()
-        await self._upstream.close()
+        await self.courier.finish()
+        for site in (self._upstream, self._door):
+            await site.close()
         await self.provider.stop()
         self.pace.stop()
 
