@@ -12,7 +12,7 @@ CHAOS_WORKERS  ?= 1
 CHAOS_PROVIDER ?= embedded
 PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test e2e test-coverage lint fmt types deps build serve docker-build helm-debug bench chaos clean
+.PHONY: help demo test e2e test-coverage fuzz lint fmt types deps build serve docker-build helm-debug bench chaos clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -43,6 +43,9 @@ e2e: $(VENV)/.test ## run the end-to-end tests on a real Keycloak, which must be
 test-coverage: $(VENV)/.test ## run the suite and write htmlcov/
 	@$(BIN)/python -m coverage run -m tests.run $(TESTS)
 	@$(BIN)/python -m coverage html --quiet && $(BIN)/python -m coverage report --skip-covered | tail -n 1
+
+fuzz: $(VENV)/.test ## look for bytes that break a rule of the wire (FUZZ_SECONDS=3600)
+	@$(BIN)/python -m tests.fuzz
 
 lint: $(VENV)/.test ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

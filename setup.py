@@ -37,6 +37,8 @@ setup(
         ],
         "test": [
             "mcp>=2.0",  # real client and server in the end-to-end tests
+            # fuzzing that is guided by coverage; there are wheels for this platform only
+            "atheris>=3; platform_system == 'Linux' and platform_machine == 'x86_64'",
             "h11>=0.16",  # a second reader of HTTP/1.1: what an upstream and a client make of our bytes
             "hypothesis>=6.100",  # property tests of everything that parses
             "jsonschema>=4.23",  # validates the published configuration schema and the chart's renderings

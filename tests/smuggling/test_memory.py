@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.smuggling.answers import read_answers
 from tests.smuggling.cases import REQUEST_TEXTS, AnswerCase, RequestCase, answer_cases, request_cases, written
+from tests.smuggling.failures import failures
 from tests.smuggling.memory import MemoryProxy
 from tests.smuggling.upstream import Answer, Request, ordinary
 from tests.support.keys import access_claims, make_token
@@ -22,19 +22,6 @@ def cuts(data: bytes) -> Iterator[list[bytes]]:
     yield [data]
     for step in (max(1, len(data) // 2000), max(61, len(data) // 200)):
         yield [data[at : at + step] for at in range(0, len(data), step)]
-
-
-def failures(
-    check: Callable[[Any, list[bytes]], None], every: Iterable[tuple[Any, list[bytes]]]
-) -> list[str]:
-    """Return what ``check`` had to say about cases and their pieces, all of it at once."""
-    found = []
-    for case, pieces in every:
-        try:
-            check(case, pieces)
-        except (AssertionError, ValueError) as error:
-            found.append(f"{case.name} in {len(pieces)} pieces ({case.why}): {error}")
-    return found
 
 
 class Requests(SynchronousTestCase):

@@ -1,0 +1,1 @@
+"""A fuzzer, guided by coverage, for the bytes of clients and of upstreams."""

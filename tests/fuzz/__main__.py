@@ -1,0 +1,18 @@
+"""``python -m tests.fuzz``: fuzz both directions at once, for ``FUZZ_SECONDS`` (3600)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from tests.fuzz.fuzzing import DIRECTIONS, Fuzzing
+
+if __name__ == "__main__":
+    runs = [
+        Fuzzing(direction, seconds=int(os.environ.get("FUZZ_SECONDS", "3600")), cache=Path(".fuzz"))
+        for direction in DIRECTIONS
+    ]
+    reports = [run.report() for run in runs]
+    print("\n".join(report.text for report in reports))
+    sys.exit(any(report.findings for report in reports))

@@ -1,0 +1,84 @@
+"""A fuzzing process and its corpus: seeds in the tree, and what it has found interesting in a cache."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from attrs import frozen
+
+from tests.fuzz.targets import seeds
+from tests.support.program import REPOSITORY
+
+DIRECTIONS = ("requests", "answers")
+#: Longer inputs are about sizes, which the corpus is about; shorter ones are more to the second.
+_MAX_BYTES = 1500
+#: Seconds that one input may take.
+_PATIENCE = 20
+_DONE = re.compile(r"^stat::number_of_executed_units:\s+(\d+)", re.MULTILINE)
+_COVERAGE = re.compile(r"cov: (\d+)")
+
+
+@frozen
+class Report:
+    """What came of a run. ``findings`` are the inputs that broke a rule."""
+
+    text: str
+    executed: int
+    coverage: int
+    findings: list[bytes]
+
+
+class Fuzzing:
+    """Fuzzes one direction in a process of its own, from now on and for so many seconds."""
+
+    def __init__(self, target: str, *, seconds: int, cache: Path) -> None:
+        self._target = target
+        corpus, begin, self._found = (cache / target / name for name in ("corpus", "seeds", "findings"))
+        for directory in (corpus, begin, self._found):
+            directory.mkdir(parents=True, exist_ok=True)
+        for data in seeds(target):
+            if len(data) <= _MAX_BYTES:
+                (begin / hashlib.sha1(data).hexdigest()).write_bytes(data)
+        kept = [path for path in (REPOSITORY / "tests" / "fuzz" / "seeds" / target,) if path.is_dir()]
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "tests.fuzz.one", target),
+                f"-max_total_time={seconds}",
+                f"-max_len={_MAX_BYTES}",
+                f"-timeout={_PATIENCE}",
+                f"-dict={REPOSITORY / 'tests' / 'fuzz' / 'http.dict'}",
+                f"-artifact_prefix={self._found.resolve()}/",
+                "-print_final_stats=1",
+                "-use_value_profile=1",
+                *(str(directory.resolve()) for directory in (corpus, begin, *kept)),
+            ],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+
+    def report(self) -> Report:
+        """Wait for the end of the run and return what came of it."""
+        output, _ = self._process.communicate()
+        executed = _DONE.search(output)
+        coverage = _COVERAGE.findall(output)
+        findings = [path.read_bytes() for path in sorted(self._found.iterdir())]
+        if self._process.returncode and not findings:
+            raise RuntimeError(f"the fuzzer has failed:\n{output[-3000:]}")
+        report = Report(
+            text="",
+            executed=int(executed[1]) if executed else 0,
+            coverage=int(coverage[-1]) if coverage else 0,
+            findings=findings,
+        )
+        lines = [f"{self._target}: {report.executed} inputs, {report.coverage} branches"]
+        if findings:
+            lines += [output[-3000:], *(f"breaks a rule: {data!r}" for data in findings)]
+            lines += [f"kept in {self._found}"]
+        return Report("\n".join(lines), report.executed, report.coverage, findings)

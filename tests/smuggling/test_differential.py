@@ -1,0 +1,78 @@
+"""Generated and mutated messages, read by the product and by h11: ours is never the laxer reading."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.smuggling.cases import answer_cases, request_cases
+from tests.smuggling.judgements import (
+    KNOWN_DIFFERENCES,
+    check_answer,
+    check_requests,
+    judge_requests,
+    read_requests,
+)
+from tests.smuggling.strategies import mutated, pipelines, streams
+
+often = settings(
+    max_examples=700, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+SMALL = 3000
+REQUESTS = [case.send.replace(b"{token}", b"t") for case in request_cases() if len(case.send) < SMALL]
+ANSWERS = [case.send for case in answer_cases() if len(case.send) < SMALL]
+
+
+class Requests(SynchronousTestCase):
+    """What clients send."""
+
+    def test_known_differences(self) -> None:
+        """Each thing that we take and h11 does not is still one, and still harmless."""
+        for difference in KNOWN_DIFFERENCES:
+            ours = judge_requests([difference.example])
+            self.assertEqual([message.whole for message in ours.messages], [True], difference.name)
+            self.assertTrue(difference.section.startswith("RFC "), difference.name)
+            check_requests(difference.example)
+        theirs = read_requests(KNOWN_DIFFERENCES[0].example.removeprefix(b"\r\n").join([b"\r\n\r\n", b""]))
+        self.assertTrue(theirs.broken)
+        self.assertTrue(read_requests(KNOWN_DIFFERENCES[1].example).broken)
+
+    def test_corpus(self) -> None:
+        """The corpus itself, cut at every byte."""
+        for data in REQUESTS:
+            check_requests(data)
+
+    @often
+    @given(pipelines)
+    def test_generated(self, data: bytes) -> None:
+        """Requests put together from good and bad parts."""
+        check_requests(data)
+
+    @often
+    @given(mutated(REQUESTS))
+    def test_mutated(self, data: bytes) -> None:
+        """Requests of the corpus with a few bytes changed."""
+        check_requests(data)
+
+
+class Answers(SynchronousTestCase):
+    """What upstreams send."""
+
+    def test_corpus(self) -> None:
+        """The corpus itself, cut at every byte."""
+        for case in answer_cases():
+            if len(case.send) < SMALL:
+                check_answer(case.method, case.send, hangs_up=case.hangs_up)
+
+    @often
+    @given(st.sampled_from([b"GET", b"GET", b"HEAD"]), streams, st.booleans())
+    def test_generated(self, method: bytes, data: bytes, hangs_up: bool) -> None:
+        """Answers put together from good and bad parts."""
+        check_answer(method, data, hangs_up=hangs_up)
+
+    @often
+    @given(st.sampled_from([b"GET", b"GET", b"HEAD"]), mutated(ANSWERS), st.booleans())
+    def test_mutated(self, method: bytes, data: bytes, hangs_up: bool) -> None:
+        """Answers of the corpus with a few bytes changed."""
+        check_answer(method, data, hangs_up=hangs_up)
