@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from mcp_oauth2_proxy.facade.errors import OAuthError
+from mcp_oauth2_proxy.facade.errors import OAuthError, Reason, unavailable
 from mcp_oauth2_proxy.facade.sealing import Purpose
 from mcp_oauth2_proxy.facade.vault import Vault
 from mcp_oauth2_proxy.gate.endings import Ending, Endings
@@ -28,6 +28,8 @@ CHANNEL = "endings"
 PART = 3600
 #: Seconds between two looks into the log: usually, and where the store did not answer.
 READ_EVERY, READ_AGAIN = 10.0, 1.0
+#: Attempts to write one down while others do the same.
+MAX_CLAIMS = 1000
 #: Endings kept for a store that does not answer; older ones have reached this process alone.
 MAX_UNSAVED = 10_000
 
@@ -82,26 +84,35 @@ class SharedEndings:
         """End a session, or all of a subject's, everywhere.
 
         Raises 503 (:exc:`OAuthError`) where the store does not answer: then it has ended in this process,
-        and in all others as soon as the store is back. To end it again does no harm.
+        and in all others as soon as the store is back, though the caller has left. To end it again does no
+        harm.
         """
         self._apply([ending])
         try:
-            await self._save(ending)
-        except OAuthError:
+            await self._spread(ending)
+        except Exception:
             if len(self._unsaved) < MAX_UNSAVED:
                 self._unsaved[ending] = None
+            if self._running and self._reading is None:
+                self._read_in(READ_AGAIN)
             raise
+
+    async def _spread(self, ending: Ending) -> None:
+        await self._save(ending)
         await self._vault.tell(CHANNEL, Purpose.ENDING, asdict(ending))
 
     async def _save(self, ending: Ending) -> None:
         now = self._clock.seconds()
         part = int(now // PART)
-        while True:
+        for _ in range(MAX_CLAIMS):
             # Everybody's claim is one number further: reading there is also learning what they ended.
             await self._read_part(part)
             key = _key(part, self._next.get(part, 0))
             if await self._vault.add(key, Purpose.ENDING, asdict(ending), self._lifetime(part)):
                 return
+        raise unavailable(
+            "the server cannot do this at the moment", Reason.STORE_DOWN, f"{key} is not to be had"
+        )
 
     def _lifetime(self, part: int) -> float:
         return (part + 1) * PART + self.known.remember - self._clock.seconds()
@@ -122,8 +133,6 @@ class SharedEndings:
         if self._reading is not None:
             self._read_again = True
             return
-        if self._next_read is not None and self._next_read.active():
-            self._next_read.cancel()
         self._read_again = False
         self._reading = reading = Deferred.fromCoroutine(self._read_all())
         reading.addBoth(self._was_read)
@@ -133,8 +142,14 @@ class SharedEndings:
         if isinstance(result, Failure) and not result.check(OAuthError, CancelledError):
             self._log.failure("endings cannot be read", failure=result)
         if self._running:
-            again = READ_AGAIN if isinstance(result, Failure) else 0 if self._read_again else READ_EVERY
-            self._next_read = self._clock.callLater(again, self._read)
+            self._read_in(
+                READ_AGAIN if isinstance(result, Failure) else 0 if self._read_again else READ_EVERY
+            )
+
+    def _read_in(self, seconds: float) -> None:
+        if self._next_read is not None and self._next_read.active():
+            self._next_read.cancel()
+        self._next_read = self._clock.callLater(seconds, self._read)
 
     async def _read_all(self) -> None:
         now = self._clock.seconds()
@@ -142,9 +157,8 @@ class SharedEndings:
         for part in range(int(since // PART) - 1, int(now // PART) + 2):
             await self._read_part(part)
         for ending in list(self._unsaved):
-            await self._save(ending)
-            await self._vault.tell(CHANNEL, Purpose.ENDING, asdict(ending))
-            del self._unsaved[ending]
+            await self._spread(ending)
+            self._unsaved.pop(ending, None)
         self._read_at = now
         self._next = {part: number for part, number in self._next.items() if part >= now // PART - 1}
         dropped = self.known.forget(now)

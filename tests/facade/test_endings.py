@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -13,7 +14,7 @@ from mcp_oauth2_proxy.facade.errors import OAuthError
 from mcp_oauth2_proxy.facade.sealing import Sealer
 from mcp_oauth2_proxy.facade.vault import Vault
 from mcp_oauth2_proxy.gate.endings import Ending, Endings
-from mcp_oauth2_proxy.stores.interfaces import IStore
+from mcp_oauth2_proxy.stores.interfaces import IStore, StoreUnavailable
 from tests.facade.world import START, FragileStore
 
 HOUR = 3600.0
@@ -130,6 +131,31 @@ class Shared(SynchronousTestCase):
         self.clock.advance(READ_AGAIN)
         self.assertTrue(self.other.has_ended("s"))
         self.assertTrue(self.started().has_ended("s"))
+
+    def test_a_store_that_contradicts_itself(self) -> None:
+        """One that has an entry and does not show it keeps nobody busy for ever: 503."""
+        self.patch(self.store.inner, "add", lambda key, value, ttl: succeed(False))
+        (failed,) = self.one.end(self.ending())
+        self.assertEqual(failed.check(OAuthError) and failed.value.status, 503)
+
+    def test_who_asked_has_left(self) -> None:
+        """Keycloak hangs up while the store takes its time: the session ends everywhere all the same."""
+        with patch.object(self.store.inner, "add", lambda key, value, ttl: Deferred()):
+            under_way = Deferred.fromCoroutine(self.one.endings.end(self.ending()))
+            under_way.cancel()
+            self.failureResultOf(under_way, CancelledError)
+        self.assertFalse(self.other.has_ended("s"))
+        self.clock.advance(READ_AGAIN)
+        self.assertTrue(self.other.has_ended("s"))
+
+    def test_nobody_can_be_told(self) -> None:
+        """The message gets lost: 503, and everybody knows a moment later."""
+        lost = lambda channel, message: fail(StoreUnavailable("away"))  # noqa: E731 (a store's method)
+        with patch.object(self.store.inner, "publish", lost):
+            (failed,) = self.one.end(self.ending())
+        self.assertEqual(failed.check(OAuthError) and failed.value.status, 503)
+        self.clock.advance(READ_AGAIN)
+        self.assertTrue(self.other.has_ended("s"))
 
     def test_started_without_the_store(self) -> None:
         """Not ready until what ended before is known; then by itself."""

@@ -87,15 +87,16 @@ class Loopback:
         self.agent = WireAgent(
             global_reactor(), connect_timeout=5.0, response_header_timeout=head_timeout, idle_timeout=4.0
         )
-        proxy = ProxyResource(
+        self.endings = Endings(remember=86400)
+        self.proxy = ProxyResource(
             config,
-            gate=Gate(Policy.from_config(config), Endings(remember=86400)),
+            gate=Gate(Policy.from_config(config), self.endings),
             realm=ScriptedRealm(key_set(rsa_key())),  # type: ignore[arg-type]
             client=RelayClient(self.agent),
             clock=global_reactor(),
         )
         self.done: list[Any] = []
-        self.site = WireSite(proxy, reactor=global_reactor(), on_done=self.done.append)
+        self.site = WireSite(self.proxy, reactor=global_reactor(), on_done=self.done.append)
         self._proxy = global_reactor().listenTCP(0, self.site, interface="127.0.0.1")
 
     def _upstream_connection(self) -> Raw:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from mcp_oauth2_proxy.gate.endings import Ending
+from tests.relay.loopback import Loopback, Raw
 from tests.relay.scripted import Scene, ScriptedClient, bearer
 from tests.relay.test_exchange import EVENT, SSE
+from tests.relay.test_loopback import HEAD_END, LAST_CHUNK, OPEN_STREAM, Flood, chunk
 from tests.support.keys import NOW
 
 
@@ -98,3 +102,63 @@ class Ended(SynchronousTestCase):
         self.test_an_event_stream()
         self.assertEqual(self.scene.proxy._under_way, set())
         self.end("another")
+
+
+class OnSockets(TestCase):
+    """The same with a client, a proxy and an upstream that are really connected."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.loopback = Loopback()
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.loopback.stop()))
+
+    def end(self) -> None:
+        """End all that the person of these tests has under way."""
+        self.loopback.endings.add(Ending(subject="alice", at=time.time() + 1), time.time())
+        self.loopback.proxy.end_ended()
+
+    async def exchange(self, line: bytes, *headers: bytes, body: bytes = b"") -> tuple[Raw, Raw]:
+        client = await self.loopback.send(line, *headers, body=body)
+        upstream = await self.loopback.accept()
+        await upstream.until(HEAD_END)
+        return client, upstream
+
+    async def test_waiting_and_uploading(self) -> None:
+        """Both are told 401, and the upstream is hung up on."""
+        for length in (b"2", b"1000000"):
+            client, upstream = await self.exchange(b"POST /mcp", b"Content-Length: " + length, body=b"{}")
+            self.end()
+            answer = await client.until(b'"invalid_token"')
+            self.assertTrue(answer.startswith(b"HTTP/1.1 401 "), answer)
+            await upstream.lost
+            self.loopback.endings.moments.clear()
+
+    async def test_a_stream(self) -> None:
+        """It ends with its last chunk, and the upstream is hung up on."""
+        client, upstream = await self.exchange(b"GET /mcp")
+        upstream.write(OPEN_STREAM + chunk(EVENT))
+        await client.until(EVENT)
+        self.end()
+        await client.until(LAST_CHUNK)
+        await upstream.lost
+
+    async def test_a_stream_that_nobody_reads(self) -> None:
+        """The upstream is hung up on at once, however long the client sleeps."""
+        client, upstream = await self.exchange(b"GET /mcp")
+        upstream.write(OPEN_STREAM)
+        await client.until(HEAD_END)
+        client.transport.pauseProducing()
+        Flood(upstream.transport, chunked=True)
+        self.end()
+        await upstream.lost
+
+    async def test_another_answer(self) -> None:
+        """It is cut in the middle: both connections close."""
+        client, upstream = await self.exchange(b"GET /mcp")
+        upstream.write(OPEN_STREAM.replace(b"text/event-stream", b"application/json") + chunk(b"[1,"))
+        await client.until(b"[1,")
+        self.end()
+        await client.lost
+        await upstream.lost
+        self.assertNotIn(LAST_CHUNK, client.received)
