@@ -8,11 +8,11 @@ TESTS   ?= tests
 # Of `make chaos`: how long, which run again, workers of each replica, and `embedded` or `keycloak`.
 CHAOS_SECONDS  ?= 600
 CHAOS_SEED     ?=
-CHAOS_WORKERS  ?= 1
+CHAOS_WORKERS  ?= 2
 CHAOS_PROVIDER ?= embedded
 PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test e2e test-coverage fuzz lint fmt types deps build serve docker-build helm-debug bench chaos clean
+.PHONY: help demo test e2e test-coverage fuzz lint fmt types deps build serve docker-build helm-debug bench bench-logins chaos clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -71,6 +71,9 @@ helm-debug: ## render the chart with all it has to say
 
 bench: $(VENV)/.test ## measure the relay beside nginx and a Go proxy
 	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+bench-logins: $(VENV)/.test ## measure what logins and refreshes cost the proxy and its store
+	@$(BIN)/python -m bench.logins $(BENCH_ARGS)
 
 chaos: $(VENV)/.test ## break everything under load for ten minutes and judge (CHAOS_SECONDS=60 CHAOS_SEED=1)
 	@$(BIN)/python -m tests.chaos --seconds $(CHAOS_SECONDS) --seed "$(CHAOS_SEED)" \

@@ -23,7 +23,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600, help="how long, roughly (default: 600)")
     parser.add_argument("--seed", default="", help="repeats a run's faults and choices (default: a new one)")
-    parser.add_argument("--workers", type=int, default=1, help="server.workers of each replica (default: 1)")
+    parser.add_argument("--workers", type=int, default=2, help="server.workers of each replica (default: 2)")
     parser.add_argument("--provider", choices=("embedded", "keycloak"), default="embedded")
     parser.add_argument(
         "--rolling", type=int, metavar="ROUNDS", help="no faults: stop and start each replica in turn"

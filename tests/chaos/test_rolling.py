@@ -22,7 +22,7 @@ class RollingRestart(TestCase):
         """Not a call, a refresh or a login fails, streams go on where they were, and SIGTERM ends with 0."""
         nginx()
         redis_server()
-        program = Program([sys.executable, "-m", "tests.chaos", "--rolling", "1", "--workers", "2"])
+        program = Program([sys.executable, "-m", "tests.chaos", "--rolling", "1"])
         self.addCleanup(program.kill)
         self.assertEqual(program.wait(_PATIENCE), 0, program.output)
         self.assertIn("exit codes: [0, 0]", program.output)

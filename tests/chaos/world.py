@@ -53,7 +53,7 @@ class Pace:
 class Plan:
     """What a run is made of."""
 
-    workers: int = 1
+    workers: int = 2
     keycloak: bool = False
     log_level: str = "WARN"
     #: Whether clients go to replicas past nginx as well, which needs a replica that is there.
