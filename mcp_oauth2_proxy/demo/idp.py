@@ -21,6 +21,7 @@ from mcp_oauth2_proxy.demo.discovery import discovery_document
 from mcp_oauth2_proxy.demo.grants import Grants, TokenError
 from mcp_oauth2_proxy.demo.keys import RealmKeys
 from mcp_oauth2_proxy.demo.login import Login, Page, Redirect
+from mcp_oauth2_proxy.demo.logout import Deliver, Ending
 from mcp_oauth2_proxy.demo.realm import RealmDefinition, parse_pairs
 from mcp_oauth2_proxy.demo.sessions import Memory, Randomness
 
@@ -32,23 +33,30 @@ class Clock(Protocol):
         """Return seconds since the epoch."""
 
 
+def _to_nobody(_url: str, _token: str) -> None:
+    """Deliver no logout token."""
+
+
 class RealmDouble:
     """One realm: its rules, keys and memory behind plain methods."""
 
     def __init__(
         self,
         definition: RealmDefinition,
+        *,
         clock: Clock,
         token_bytes: Callable[[int], bytes],
         hostname: str | None,
         secure_cookies: bool,
+        deliver: Deliver,
     ) -> None:
         randomness = Randomness(token_bytes)
         self.definition = definition
         self.keys = RealmKeys(token_bytes(64))
         self.memory = Memory()
         self.grants = Grants(definition, self.keys, self.memory, randomness)
-        self.login = Login(definition, self.memory, randomness)
+        self.ending = Ending(definition, self.keys, self.memory, randomness, deliver)
+        self.login = Login(definition, self.memory, randomness, self.ending)
         self.secure_cookies = secure_cookies
         self._clock = clock
         self._hostname = hostname
@@ -71,7 +79,8 @@ class KeycloakDouble(Resource):
 
     ``clock.seconds()`` tells the time, ``token_bytes`` makes every random value but the RSA keys.
     ``hostname`` is the public base URL; without it the issuer follows the Host header. Keycloak marks its
-    cookies ``Secure`` even on http; ``secure_cookies=False`` is for browsers that mind.
+    cookies ``Secure`` even on http; ``secure_cookies=False`` is for browsers that mind. ``deliver`` sends
+    logout tokens to clients.
     """
 
     def __init__(
@@ -82,10 +91,18 @@ class KeycloakDouble(Resource):
         token_bytes: Callable[[int], bytes] = secrets.token_bytes,
         hostname: str | None = None,
         secure_cookies: bool = True,
+        deliver: Deliver = _to_nobody,
     ) -> None:
         Resource.__init__(self)
         self.realms = {
-            definition.name: RealmDouble(definition, clock, token_bytes, hostname, secure_cookies)
+            definition.name: RealmDouble(
+                definition,
+                clock=clock,
+                token_bytes=token_bytes,
+                hostname=hostname,
+                secure_cookies=secure_cookies,
+                deliver=deliver,
+            )
             for definition in realms
         }
         branch = _Missing("HTTP 404 Not Found")
@@ -286,4 +303,11 @@ class _EndSession(_Endpoint):
     def render_GET(self, request: Request) -> bytes:
         parameters, _ = _query(request)
         hint = self._realm.keys.verify(parameters.get("id_token_hint", ""))
-        return self._answer(request, self._realm.login.log_out(parameters, _cookies(request), hint))
+        decision = self._realm.login.log_out(
+            parameters,
+            _cookies(request),
+            hint,
+            issuer=self._realm.issuer(request),
+            now=self._realm.now(),
+        )
+        return self._answer(request, decision)

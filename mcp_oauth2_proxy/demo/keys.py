@@ -75,11 +75,10 @@ class RealmKeys:
         """Return the key set document (RFC 7517)."""
         return {"keys": [key.jwk() for key in (*self._signing, self._encryption)]}
 
-    def sign(self, claims: Mapping[str, Any]) -> str:
-        """Return a signed token that everybody can verify."""
-        return jwt.encode(
-            dict(claims), self.active.private, algorithm="RS256", headers={"kid": self.active.kid}
-        )
+    def sign(self, claims: Mapping[str, Any], *, typ: str = "JWT") -> str:
+        """Return a signed token that everybody can verify; ``typ`` is for its header."""
+        headers = {"kid": self.active.kid, "typ": typ}
+        return jwt.encode(dict(claims), self.active.private, algorithm="RS256", headers=headers)
 
     def seal(self, claims: Mapping[str, Any]) -> str:
         """Return a token that only this realm can verify."""

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlencode
 from attrs import field, frozen
 
 from mcp_oauth2_proxy.demo.authorize import Rejected, Untrusted, answer, check
+from mcp_oauth2_proxy.demo.logout import Ending
 from mcp_oauth2_proxy.demo.pages import login_page, message_page
 from mcp_oauth2_proxy.demo.realm import RealmDefinition
 from mcp_oauth2_proxy.demo.sessions import (
@@ -53,8 +54,11 @@ class Redirect:
 class Login:
     """One realm's authorization endpoint and login form."""
 
-    def __init__(self, realm: RealmDefinition, memory: Memory, randomness: Randomness) -> None:
+    def __init__(
+        self, realm: RealmDefinition, memory: Memory, randomness: Randomness, ending: Ending
+    ) -> None:
         self._realm = realm
+        self._ending = ending
         self._memory = memory
         self._randomness = randomness
 
@@ -184,6 +188,9 @@ class Login:
         parameters: Mapping[str, str],
         cookies: Mapping[str, str],
         hint: Mapping[str, object] | None,
+        *,
+        issuer: str,
+        now: float,
     ) -> Page | Redirect:
         """Answer the end-session endpoint (RP-Initiated Logout 1.0); ``hint``: the ID token's claims."""
         session = self._memory.identities.get(cookies.get(IDENTITY_COOKIE, ""))
@@ -194,7 +201,7 @@ class Login:
         if session is not None and hint is None:
             return Page(200, message_page("Logging out", "Do you want to log out?"))
         if session is not None:
-            self._memory.end_session(session)
+            self._ending.end(session, issuer=issuer, now=now)
         target = parameters.get("post_logout_redirect_uri")
         if target is not None and client is not None and client.allows_redirect(target):
             return Redirect(answer(target, {"state": parameters.get("state")}).rstrip("?"))

@@ -23,6 +23,8 @@ class Client:
     redirect_uris: tuple[str, ...] = ()
     standard_flow: bool = True
     direct_grants: bool = False
+    #: Keycloak's ``backchannel.logout.url``, with ``backchannel.logout.session.required`` on.
+    logout_url: str | None = None
     #: What mappers of type Audience add to the ``aud`` of its access tokens.
     audiences: tuple[str, ...] = ()
 

@@ -24,6 +24,7 @@ from twisted.web.server import Site
 from mcp_oauth2_proxy.demo.children import Child, ChildFailedError, python_child
 from mcp_oauth2_proxy.demo.exchange import Exchange, Observer
 from mcp_oauth2_proxy.demo.idp import KeycloakDouble
+from mcp_oauth2_proxy.demo.logout import Delivery
 from mcp_oauth2_proxy.demo.narration import Narrator
 from mcp_oauth2_proxy.demo.realm import Client, RealmDefinition, User
 from mcp_oauth2_proxy.demo.walkthrough import walk_through
@@ -108,14 +109,23 @@ class Stage:
     @asynccontextmanager
     async def _set(self) -> AsyncIterator[tuple[str, Child]]:
         """Start the three parts; yields the MCP URL and the proxy."""
-        narrator, secret = self._narrator, secrets.token_urlsafe(32)
+        narrator, secret, proxy_port = self._narrator, secrets.token_urlsafe(32), _free_port()
         narrator.heading("Starting")
         realm = RealmDefinition(
             _REALM,
-            clients=(Client(_CLIENT_ID, secret, ("http://127.0.0.1:*", "http://localhost:*")),),
+            clients=(
+                Client(
+                    _CLIENT_ID,
+                    secret,
+                    ("http://127.0.0.1:*", "http://localhost:*"),
+                    logout_url=f"http://127.0.0.1:{proxy_port}/oauth/backchannel-logout",
+                ),
+            ),
             users=(USER,),
         )
-        double = KeycloakDouble([realm], clock=self._reactor, secure_cookies=False)
+        double = KeycloakDouble(
+            [realm], clock=self._reactor, secure_cookies=False, deliver=Delivery(self._reactor)
+        )
         site = _ObservedSite(double, self._reactor, narrator.exchange)
         port = self._reactor.listenTCP(0, site, interface="127.0.0.1")
         issuer = f"http://127.0.0.1:{port.getHost().port}/realms/{_REALM}"
@@ -129,16 +139,15 @@ class Stage:
                     found = await server.line(r"MCP server at (http://\S+)/mcp", _START_TIMEOUT)
                     upstream = found[1]
                     narrator.detail(f"sample MCP server, official SDK:           {upstream}/mcp")
-                    async with self._proxy(directory, upstream, issuer, secret) as (url, proxy):
+                    async with self._proxy(directory, proxy_port, upstream, issuer, secret) as (url, proxy):
                         yield url, proxy
         finally:
             await self._stopped(port)
 
     @asynccontextmanager
     async def _proxy(
-        self, directory: Path, upstream: str, issuer: str, secret: str
+        self, directory: Path, port: int, upstream: str, issuer: str, secret: str
     ) -> AsyncIterator[tuple[str, Child]]:
-        port = _free_port()
         settings = proxy_settings(port, upstream=upstream, issuer=issuer, secret=secret)
         arguments = ["-m", "mcp_oauth2_proxy", "serve"]
         async with python_child("The proxy", arguments, directory, settings) as proxy:

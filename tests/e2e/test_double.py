@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.e2e import flow
+from tests.e2e import flow, logout
 from tests.support.double import RunningDouble
 from tests.support.reactor import global_reactor
 
@@ -17,6 +17,12 @@ class OnTheDouble(flow.FlowCase):
 
     def rotate_keys(self) -> None:
         self.provider.rotate_keys()
+
+    async def announce_logouts(self, url: str) -> None:
+        self.provider.announce_logouts(url)
+
+    async def end_session(self, sid: str) -> None:
+        self.provider.end_session(sid)
 
 
 class DoubleFlow(OnTheDouble, flow.Flow):
@@ -45,3 +51,7 @@ class DoubleReuse(OnTheDouble, flow.Reuse):
 
 class DoubleIntrospection(OnTheDouble, flow.Introspection):
     """Asking the double about tokens."""
+
+
+class DoubleLogout(OnTheDouble, logout.Logout):
+    """Sessions that end at the double."""

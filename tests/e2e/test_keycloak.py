@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.e2e import flow
+from twisted.internet.threads import deferToThread
+
+from tests.e2e import flow, logout
 from tests.support.keycloak import real_keycloak
 
 
@@ -15,6 +17,13 @@ class _OnKeycloak(flow.FlowCase):
 
     def rotate_keys(self) -> None:
         self.provider.rotate_keys()
+
+    async def announce_logouts(self, url: str) -> None:
+        await deferToThread(self.provider.announce_logouts, url)
+        self.addCleanup(deferToThread, self.provider.announce_logouts, "")
+
+    async def end_session(self, sid: str) -> None:
+        await deferToThread(self.provider.end_session, sid)
 
 
 class KeycloakFlow(_OnKeycloak, flow.Flow):
@@ -43,3 +52,7 @@ class KeycloakReuse(_OnKeycloak, flow.Reuse):
 
 class KeycloakIntrospection(_OnKeycloak, flow.Introspection):
     """Asking a real Keycloak about tokens."""
+
+
+class KeycloakLogout(_OnKeycloak, logout.Logout):
+    """Sessions that end at a real Keycloak."""

@@ -10,9 +10,18 @@ import json
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
+from twisted.internet.defer import DeferredQueue
+from twisted.web.resource import Resource
+from twisted.web.server import Request
+
+from mcp_oauth2_proxy.gate.keys import KeySet
+from mcp_oauth2_proxy.keycloak.interfaces import LogoutToken
+from mcp_oauth2_proxy.keycloak.logouttoken import validate_logout_token
 from tests.keycloak_contract.harness import CALLBACK, ContractCase, Pkce, unverified
 from tests.support.browser import Answer
 from tests.support.keycloak import CREDENTIALS as C
+from tests.support.reactor import global_reactor
+from tests.support.site import ClosingSite
 
 
 def scopes(text: str) -> set[str]:
@@ -24,6 +33,23 @@ def scopes(text: str) -> set[str]:
     if len(set(listed)) != len(listed):
         raise AssertionError(f"a scope is there twice: {text!r}")
     return set(listed)
+
+
+class Hearing(Resource):
+    """Takes logout requests."""
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: DeferredQueue[tuple[str | None, dict[str, str]]] = DeferredQueue()
+
+    def render_POST(self, request: Request) -> bytes:
+        """Note a request, and be content."""
+        assert request.content is not None
+        form = dict(parse_qsl(request.content.read().decode()))
+        self.requests.put((request.getHeader("content-type"), form))
+        return b""
 
 
 #: A program's request: Keycloak shows browsers a page where it tells programs in JSON.
@@ -616,3 +642,58 @@ class Tokens(ContractCase):
         self.assert_error(dead, 400, "invalid_grant", "Session not active")
         form = await browser.request("GET", self.authorize_url(pkce))
         self.assertEqual(form.status, 200)
+
+
+class LoggingOut(ContractCase):
+    """What a client hears when a session ends (OpenID Connect Back-Channel Logout 1.0)."""
+
+    async def hear(self) -> DeferredQueue[tuple[str | None, dict[str, str]]]:
+        """Listen where the realm announces logouts: the content type and the form of each request."""
+        heard = Hearing()
+        site = ClosingSite(heard, global_reactor())
+        self.addCleanup(site.close)
+        await self.announce_logouts(f"http://127.0.0.1:{site.listen()}/logout")
+        return heard.requests
+
+    async def test_an_administrator_ends_a_session(self) -> None:
+        """The client gets a logout token with the session and the person, good for two minutes."""
+        requests = await self.hear()
+        tokens = await self.tokens()
+        access = unverified(tokens["access_token"])[1]
+        await self.end_session(access["sid"])
+        content_type, form = await requests.get()
+        self.assertEqual((content_type, set(form)), ("application/x-www-form-urlencoded", {"logout_token"}))
+        header, claims = unverified(form["logout_token"])
+        self.assertEqual(
+            (header["typ"], header["alg"], set(header)), ("logout+jwt", "RS256", {"typ", "alg", "kid"})
+        )
+        keys = await self.document(f"{self.endpoints}/certs")
+        said = validate_logout_token(
+            form["logout_token"],
+            keys=KeySet.from_jwks(keys),
+            issuer=self.issuer,
+            client_id=C.client_id,
+            now=claims["iat"],
+        )
+        assert isinstance(said, LogoutToken), said
+        self.assertEqual((said.ending.session, said.ending.subject), (access["sid"], access["sub"]))
+        self.assertFalse(said.ending.offline)
+        self.assertEqual(claims["exp"] - claims["iat"], 120)
+        self.assertEqual(set(claims), {"exp", "iat", "jti", "iss", "aud", "sub", "typ", "sid", "events"})
+        dead = await self.refresh(tokens["refresh_token"])
+        self.assert_error(dead, 400, "invalid_grant", "Session not active")
+
+    async def test_a_person_logs_out(self) -> None:
+        """By the end-session endpoint: each client of the session is told, with a new token."""
+        requests = await self.hear()
+        seen = set()
+        for _ in range(2):
+            browser, pkce = self.browser(), Pkce.make()
+            arrival = await self.log_in(browser, pkce)
+            tokens = json.loads((await self.redeem(arrival.parameters["code"], pkce)).body)
+            hint = {"id_token_hint": tokens["id_token"], "post_logout_redirect_uri": CALLBACK}
+            await browser.request("GET", f"{self.endpoints}/logout", params=hint)
+            claims = unverified((await requests.get())[1]["logout_token"])[1]
+            self.assertEqual(claims["sid"], unverified(tokens["access_token"])[1]["sid"])
+            seen.add(claims["jti"])
+        self.assertEqual(len(seen), 2)

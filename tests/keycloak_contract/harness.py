@@ -50,6 +50,14 @@ class ContractCase(TestCase):
     timeout = 120
     issuer: str
 
+    async def announce_logouts(self, url: str) -> None:
+        """Have the realm tell ``url`` when a session of the proxy's client ends."""
+        raise NotImplementedError
+
+    async def end_session(self, sid: str) -> None:
+        """End a session as an administrator does."""
+        raise NotImplementedError
+
     def browser(self) -> Browser:
         """Return a browser nobody has used yet."""
         return Browser(global_reactor())

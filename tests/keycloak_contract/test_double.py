@@ -21,6 +21,12 @@ class _OnTheDouble(ContractCase):
     def rotate_keys(self) -> None:
         self.provider.rotate_keys()
 
+    async def announce_logouts(self, url: str) -> None:
+        self.provider.announce_logouts(url)
+
+    async def end_session(self, sid: str) -> None:
+        self.provider.end_session(sid)
+
     async def allow_reuse(self) -> None:
         self.setUp(refresh_token_max_reuse=1)
 
@@ -35,3 +41,7 @@ class DoubleLoggingIn(_OnTheDouble, contract.LoggingIn):
 
 class DoubleTokens(_OnTheDouble, contract.Tokens):
     """What tokens of the double do."""
+
+
+class DoubleLoggingOut(_OnTheDouble, contract.LoggingOut):
+    """What the double says when a session ends."""

@@ -19,6 +19,13 @@ class _OnKeycloak(ContractCase):
     def rotate_keys(self) -> None:
         self.keycloak.rotate_keys()
 
+    async def announce_logouts(self, url: str) -> None:
+        await deferToThread(self.keycloak.announce_logouts, url)
+        self.addCleanup(deferToThread, self.keycloak.announce_logouts, "")
+
+    async def end_session(self, sid: str) -> None:
+        await deferToThread(self.keycloak.end_session, sid)
+
     async def allow_reuse(self) -> None:
         await deferToThread(self.keycloak.change_realm, refreshTokenMaxReuse=1)
         self.addCleanup(deferToThread, self.keycloak.change_realm, refreshTokenMaxReuse=0)
@@ -34,3 +41,7 @@ class KeycloakLoggingIn(_OnKeycloak, contract.LoggingIn):
 
 class KeycloakTokens(_OnKeycloak, contract.Tokens):
     """What Keycloak's tokens do."""
+
+
+class KeycloakLoggingOut(_OnKeycloak, contract.LoggingOut):
+    """What Keycloak says when a session ends."""

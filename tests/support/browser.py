@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urljoin, urlsplit
 from attrs import field, frozen
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
+from twisted.internet.defer import Deferred
 from twisted.web.client import Agent
 
 from mcp_oauth2_proxy.demo.forms import Form, Page, read_page
@@ -79,6 +80,18 @@ class Browser:
             for name, values in response.headers.getAllRawHeaders()
         }
         return Answer(method, url, response.code, found, await response.content())
+
+    async def listen(self, url: str, **headers: str) -> tuple[int, Deferred[bytes]]:
+        """Open an event stream: the status, and what has come when it ends, which fails where it is cut."""
+        response = await self._http.request(
+            "GET",
+            url,
+            headers={"Accept": "text/event-stream", **headers},
+            reactor=self._reactor,
+            timeout=self._timeout,
+            unbuffered=True,
+        )
+        return response.code, response.content()
 
     async def submit(self, form: Form, *, button: int = 0, **filled: str) -> Answer:
         """Send a form with ``filled`` in place of what its fields held, by the button of that number."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mcp_oauth2_proxy.demo.idp import KeycloakDouble
+from mcp_oauth2_proxy.demo.logout import Delivery
 from mcp_oauth2_proxy.demo.realm import Client, RealmDefinition, User
 from tests.support.keycloak import CREDENTIALS as C
 from tests.support.site import ClosingSite
@@ -34,7 +35,7 @@ class RunningDouble:
 
     def __init__(self, reactor: Any, **settings: Any) -> None:
         realms = [_realm(name, **settings) for name in (C.realm, C.other_realm)]
-        self.double = KeycloakDouble(realms, clock=reactor)
+        self.double = KeycloakDouble(realms, clock=reactor, deliver=Delivery(reactor))
         site = ClosingSite(self.double, reactor)
         self.base_url = f"http://127.0.0.1:{site.listen()}"
         #: Stops listening and hangs up; returns a Deferred.
@@ -43,6 +44,15 @@ class RunningDouble:
     def issuer(self, realm: str = C.realm) -> str:
         """Return the realm's issuer."""
         return f"{self.base_url}/realms/{realm}"
+
+    def announce_logouts(self, url: str) -> None:
+        """Tell ``url`` when a session of the proxy's client ends."""
+        self.double.realms[C.realm].ending.urls[C.client_id] = url
+
+    def end_session(self, sid: str) -> None:
+        """End a session as an administrator does."""
+        realm = self.double.realms[C.realm]
+        realm.ending.end(realm.memory.sessions[sid], issuer=self.issuer(), now=realm.now())
 
     def rotate_keys(self, realm: str = C.realm) -> None:
         """Give the realm a new signing key."""

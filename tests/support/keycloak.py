@@ -87,6 +87,21 @@ class RealKeycloak:
         """Change settings of the realm by the admin API."""
         self._call("PUT", f"/admin/realms/{realm}", self._as_admin(), json.dumps(settings).encode())
 
+    def announce_logouts(self, url: str) -> None:
+        """Tell ``url`` when a session of the proxy's client ends; empty: tell nobody."""
+        headers, clients = self._as_admin(), f"/admin/realms/{CREDENTIALS.realm}/clients"
+        (client,) = self._call("GET", f"{clients}?clientId={CREDENTIALS.client_id}", headers, None)
+        client["attributes"] |= {
+            "backchannel.logout.url": url,
+            "backchannel.logout.session.required": "true",
+        }
+        self._call("PUT", f"{clients}/{client['id']}", headers, json.dumps(client).encode())
+
+    def end_session(self, sid: str) -> None:
+        """End a session by the admin API."""
+        path = f"/admin/realms/{CREDENTIALS.realm}/sessions/{sid}"
+        self._call("DELETE", path, self._as_admin(), None)
+
     def rotate_keys(self, realm: str = CREDENTIALS.realm) -> None:
         """Give the realm a new signing key by the admin API; the one before stays published."""
         headers = self._as_admin()
