@@ -127,6 +127,8 @@ class RefreshGrant:
     subject: str | None = None
     issued_at: float | None = None
     offline: bool = False
+    #: How many refreshes of the family came before this token.
+    serial: int = 0
 
     @classmethod
     def of(cls, tokens: Tokens, request: AuthorizationRequest, family: str) -> Self | None:
@@ -153,6 +155,7 @@ class RefreshGrant:
             session=tokens.session or self.session,
             subject=tokens.subject or self.subject,
             issued_at=tokens.issued_at,
+            serial=self.serial + 1,
         )
 
     def has_ended(self, endings: Endings) -> bool:

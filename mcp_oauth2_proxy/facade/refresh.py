@@ -37,7 +37,7 @@ from mcp_oauth2_proxy.facade.families import Families
 from mcp_oauth2_proxy.facade.grants import RefreshGrant, Tokens, invalid_grant, token_response
 from mcp_oauth2_proxy.facade.names import harmless
 from mcp_oauth2_proxy.facade.sealing import Sealer
-from mcp_oauth2_proxy.facade.spent import GRACE, USED_TTL, SpentToken
+from mcp_oauth2_proxy.facade.spent import GRACE, SpentToken
 from mcp_oauth2_proxy.facade.vault import Vault
 from mcp_oauth2_proxy.keycloak.interfaces import IRealm, KeycloakRefused, KeycloakUnavailable
 
@@ -46,8 +46,9 @@ POLL = 0.1
 #: Seconds until a caller is told to come again: clients give up after 30. The call goes on without it, for
 #: its retry, since a second call might end the session.
 PATIENCE = 20.0
-#: Seconds between two attempts to write down an answer while the store is down.
+#: Seconds between two attempts to write down an answer while the store is down, and for how long in all.
 REMEMBER_AGAIN = 1.0
+REMEMBER_FOR = 300.0
 
 
 class RefreshBroker:
@@ -116,7 +117,7 @@ class RefreshBroker:
     async def _answer(self, token: str, grant: RefreshGrant) -> dict[str, Any]:
         """Return the answer: our own when we hold the lease, another process's when it does."""
         await self.families.check(grant)
-        spent = SpentToken(self._vault, self._clock, token)
+        spent = SpentToken(self._vault, self._clock, token, grant)
         give_up = self._clock.seconds() + PATIENCE
         while not await spent.lease.take():
             answer = await self._earlier_answer(spent, grant)
@@ -138,7 +139,7 @@ class RefreshBroker:
 
     async def _earlier_answer(self, spent: SpentToken, grant: RefreshGrant) -> dict[str, Any] | None:
         """Return the answer that the token has got, or ``None``; raise ``invalid_grant`` after the grace."""
-        # The mark first: it says "used" only once the answer is there.
+        # In this order: it is used only once the answer is there.
         is_used = await spent.is_used()
         answer = await spent.answer()
         if answer is None and is_used:
@@ -155,6 +156,7 @@ class RefreshBroker:
             raise unavailable(
                 "the identity provider does not answer", Reason.KEYCLOAK_DOWN, str(down)
             ) from None
+        await self._refuse_ended(grant)
         now = self._clock.seconds()
         tokens = Tokens.received(response, now)
         answer = {
@@ -176,6 +178,17 @@ class RefreshBroker:
             Deferred.fromCoroutine(self._remember_later(token, spent, now, tokens.refresh_expires_in))
         return answer
 
+    async def _refuse_ended(self, grant: RefreshGrant) -> None:
+        """Raise ``invalid_grant`` where the family has ended while Keycloak was asked.
+
+        What Keycloak has issued since then would count as issued after the end.
+        """
+        try:
+            await self.families.check(grant)
+        except OAuthError as error:
+            if error.reason is not Reason.STORE_DOWN:
+                raise
+
     async def _is_remembered(
         self, spent: SpentToken, answer: dict[str, Any], since: float, lifetime: int | None
     ) -> bool:
@@ -195,7 +208,7 @@ class RefreshBroker:
     ) -> None:
         """Try until the store takes it: retries that come here are answered meanwhile, for the grace."""
         answer = self._unsaved[token]
-        while (age := self._clock.seconds() - since) < USED_TTL[0]:
+        while (age := self._clock.seconds() - since) < REMEMBER_FOR:
             if age >= GRACE:
                 self._unsaved.pop(token, None)
             await deferLater(self._clock, REMEMBER_AGAIN)

@@ -19,8 +19,8 @@ from tests.facade.world import BASE, START, FragileStore, Response, World
 class RefreshCase(SynchronousTestCase):
     """One client with one refresh token, on a realm that ends the session at a second use."""
 
-    def setUp(self) -> None:
-        self.world = World()
+    def setUp(self, **changes: Any) -> None:
+        self.world = World(changes=changes)
         self.client = self.world.register()
         answer = self.world.redeem(self.client, self.world.code_for(self.client)).json
         self.token: str = answer["refresh_token"]
@@ -285,9 +285,9 @@ class Replicas(RefreshCase):
             self.assert_refused(world.refresh(self.client, self.token), 400, "invalid_grant")
         self.assertEqual(len(self.world.realm.refreshes), 1)
 
-    def test_the_answer_is_kept_and_the_mark_is_not(self) -> None:
-        """The store fails between the two: retries hear the answer, and the mark follows."""
-        self.world.store.refuses = "refresh:"
+    def test_the_answer_is_kept_and_the_number_is_not(self) -> None:
+        """The store fails between the two: retries hear the answer, and the number follows."""
+        self.world.store.refuses = "family:"
         first = self.world.refresh(self.client, self.token)
         self.assertEqual(first.code, 200)
         self.wait(LEASE + 1)
@@ -313,8 +313,8 @@ class Replicas(RefreshCase):
 class Reuse(RefreshCase):
     """A refresh token that comes again after the grace (RFC 9700 section 4.14.2)."""
 
-    def setUp(self) -> None:
-        super().setUp()
+    def setUp(self, **changes: Any) -> None:
+        super().setUp(**changes)
         # Such a realm would not notice by itself.
         self.world.realm.rotates = False
         self.successor = self.world.refresh(self.client, self.token).json["refresh_token"]
@@ -345,6 +345,29 @@ class Reuse(RefreshCase):
             self.assert_refused(self.world.refresh(self.client, self.token), 400, "invalid_grant")
             self.assertTrue(self.world.facade.endings.known.ended(session, None, self.world.clock.seconds()))
             self.assertEqual(len(self.world.realm.revoked), 1)
+
+    def test_a_refresh_that_was_under_way(self) -> None:
+        """Its answer comes when the family has ended, though not yet at Keycloak: nobody gets it."""
+        other = World(clock=self.world.clock, realm=self.world.realm, shared_store=self.world.store)
+        self.world.realm.held = held = Deferred()
+        under_way = self.start(token=self.successor)
+        self.world.realm.failure = KeycloakUnavailable("timeout")
+        self.assert_refused(other.refresh(self.client, self.token), 400, "invalid_grant")
+        self.world.realm.failure = None
+        held.callback(None)
+        self.world.settle()
+        self.assert_refused(under_way[0], 400, "invalid_grant")
+        self.assertEqual(len(self.world.realm.revoked), 1)
+
+    def test_long_afterwards(self) -> None:
+        """As long as the session lives: an offline one for weeks, with a refresh a day."""
+        self.setUp(client_ttl=0.0)
+        self.world.realm.refresh_expires_in = 0
+        for _ in range(20):
+            self.successor = self.world.refresh(self.client, self.successor).json["refresh_token"]
+            self.world.clock.advance(80_000)
+        self.assert_refused(self.world.refresh(self.client, self.token), 400, "invalid_grant")
+        self.assert_refused(self.world.refresh(self.client, self.successor), 400, "invalid_grant")
 
     def test_other_logins_live_on(self) -> None:
         """The same client's other login is another family."""

@@ -211,6 +211,14 @@ class Flow(RuleBasedStateMachine):
         assert len(set(grant.answers)) == 1, "one refresh token has two successors"
         return self.granted(client, answer, grant.family)
 
+    @rule(target=grants, grant=grants)
+    def refresh_and_come_late(self, grant: Grant) -> Any:
+        """A refresh, and the same token once more when nobody would take that for a retry."""
+        successor = self.refresh(grant, grant.client, False)
+        self.wait(31)
+        self.refresh(grant, grant.client, False)
+        return successor
+
     @rule(grant=grants, thief=clients, steal=SELDOM)
     def revoke(self, grant: Grant, thief: Registered, steal: bool) -> None:
         client = thief if steal else grant.client

@@ -70,6 +70,7 @@ class RealmStandIn:
         self.held: Deferred[None] | None = None
         self.rotates = True
         self.returns_refresh_token = True
+        self.refresh_expires_in = 1800
         self.wrong_nonce = False
         #: What it says of logout tokens; of all others, that they are bad.
         self.logouts: dict[str, LogoutToken] = {}
@@ -157,7 +158,7 @@ class RealmStandIn:
             access_token=f"kc-access-{self._serial}",
             expires_in=300,
             refresh_token=refresh_token if self.returns_refresh_token else None,
-            refresh_expires_in=1800,
+            refresh_expires_in=self.refresh_expires_in,
             id_token=id_token,
             scope=scope,
             session=f"session-{session or self._serial}" if self.names_sessions else None,
