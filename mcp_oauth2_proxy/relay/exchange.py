@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
@@ -21,6 +22,7 @@ from mcp_oauth2_proxy.relay.pump import RequestBody, ResponseBody
 from mcp_oauth2_proxy.relay.reasons import Reason
 from mcp_oauth2_proxy.relay.streams import Streams
 from mcp_oauth2_proxy.wire.errors import BodyMalformed, BodyStalled, BodyTooLarge, ResponseHeadTimeout
+from mcp_oauth2_proxy.wire.framing import Lines, ready
 from mcp_oauth2_proxy.wire.headers import RawHeaders
 from mcp_oauth2_proxy.wire.request import StreamingRequest
 
@@ -28,6 +30,8 @@ from mcp_oauth2_proxy.wire.request import StreamingRequest
 Challenge = Callable[[Sequence[bytes]], bytes]
 #: What intermediaries (nginx and its kin) take as "do not buffer this answer".
 _UNBUFFERED = (b"X-Accel-Buffering", b"no")
+#: Under this key of ``response.headNotes`` what goes back of an answer is kept.
+_RETURNED = "returned"
 
 
 @frozen
@@ -134,14 +138,15 @@ class Exchange:
         self._response = response
         request = self._request
         request.notes["upstream_time"] = self._relay.clock.seconds() - self._sent_at
-        pairs = returning(response_pairs(response))
+        returned = _returned(response)
+        pairs = returned.pairs
         if request.extraPairs:
             # Two policies would be none: a browser refuses an answer that allows twice.
             pairs = [pair for pair in pairs if not pair[0].lower().startswith(b"access-control-")]
         if response.code in (401, 403):
             pairs = self._with_challenge(pairs)
         on_data = rewriter = None
-        if is_event_stream(pairs):
+        if returned.is_stream:
             pairs = [pair for pair in pairs if pair[0].lower() != b"x-accel-buffering"]
             pairs.append(_UNBUFFERED)
             self._is_stream = True
@@ -152,7 +157,7 @@ class Exchange:
             if self._relay.prefixes.differ and request.method == b"GET" and response.length is UNKNOWN_LENGTH:
                 rewriter = EndpointRewriter(self._relay.prefixes)
         request.setResponseCode(response.code, response.phrase)
-        request.responsePairs = pairs
+        request.responsePairs = returned.lines if pairs is returned.pairs else pairs
         if rewriter is None and (whole := whole_body(response)) is not None:
             # Most answers are short: there is nothing to hold back, and one write takes it all.
             self._finish()
@@ -261,6 +266,25 @@ class Exchange:
         self._relay.under_way.discard(self)
         if self._is_stream:
             self._relay.streams.closed(self)
+
+
+@frozen
+class _Returned:
+    """What goes back to a client of an answer's head, whoever asked."""
+
+    pairs: list[Pair]
+    lines: Lines
+    is_stream: bool
+
+
+def _returned(response: IResponse) -> _Returned:
+    """Return it, worked out once for all answers that repeat the head on their connection."""
+    notes: dict[str, Any] = getattr(response, "headNotes", {})
+    known: _Returned | None = notes.get(_RETURNED)
+    if known is None:
+        pairs = returning(response_pairs(response))
+        known = notes[_RETURNED] = _Returned(pairs, ready(pairs), is_event_stream(pairs))
+    return known
 
 
 def is_event_stream(pairs: Sequence[Pair]) -> bool:

@@ -1,11 +1,10 @@
-"""One connection to the upstream: one request at a time, its answer parsed by llhttp."""
+"""One connection to the upstream: one request at a time, its answer parsed as it comes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import httptools
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
@@ -13,6 +12,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IBodyProducer
 
+from mcp_oauth2_proxy.wire.answer import AnswerHead, AnswerParser
 from mcp_oauth2_proxy.wire.deadline import Deadline
 from mcp_oauth2_proxy.wire.errors import (
     WHOLE,
@@ -22,15 +22,10 @@ from mcp_oauth2_proxy.wire.errors import (
     UpstreamGone,
     WireError,
 )
-from mcp_oauth2_proxy.wire.head import Ambiguous, Pairs, answer_framing, is_phrase
-from mcp_oauth2_proxy.wire.limits import LINGER, MAX_ANSWER_HEAD_BYTES, MAX_ANSWER_HEAD_LINES
-from mcp_oauth2_proxy.wire.parser import FRAMING_PER_BYTE, MAX_FRAMING, empty_line
+from mcp_oauth2_proxy.wire.limits import LINGER
 from mcp_oauth2_proxy.wire.requests import Upload
 from mcp_oauth2_proxy.wire.response import WireResponse
 from mcp_oauth2_proxy.wire.sockets import arrivals, tune, unsent
-
-#: What every answer begins with. llhttp would also take RTSP, ICE, and empty lines before it.
-_START = b"HTTP/1."
 
 
 class ClientConnection(Protocol):
@@ -50,7 +45,7 @@ class ClientConnection(Protocol):
         self._released = released
         self._lost = lost
         self._deadline = Deadline(clock, self._too_slow)
-        self._parser: Any = httptools.HttpResponseParser(self)
+        self._parser = AnswerParser(self)
         self._waiting: Deferred[WireResponse] | None = None
         self._response: WireResponse | None = None
         self._upload: Upload | None = None
@@ -58,27 +53,12 @@ class ClientConnection(Protocol):
         self._written = 0
         self._has_body = self._closing = False
         self._arrivals: Callable[[], bool] | None = None
-        self._pairs: Pairs = []
-        self._phrase = b""
-        #: The head that is being parsed, as far as it has been, and the bytes of all heads so far.
-        self._head = b""
-        self._head_size = 0
-        #: Bytes of framing that the body may still take.
-        self._framing = MAX_FRAMING
-        self._in_head = True
-        self._method = b""
         self._error: WireError | None = None
-        self._answered = False
-        self._interim = False
         self._reading = True
         #: Whether a byte of the answer to the present request has come.
         self.heard = False
         #: Whether the connection has carried a request before the present one.
         self.reused = False
-        #: Whether the answer says that another request may follow on this connection.
-        self._persistent = False
-        #: Whether nothing may follow the answer that its head leaves open.
-        self._reusable = True
 
     def send(self, method: bytes, head: bytes, body: IBodyProducer | None) -> Deferred[WireResponse]:
         """Send one request; the Deferred fires with the answer's head and fails with a WireError.
@@ -104,10 +84,8 @@ class ClientConnection(Protocol):
         waiting: Deferred[WireResponse] = Deferred(self._cancelled)
         self._waiting = waiting
         self._response = self._error = None
-        self._method = method
-        self._answered = self.heard = False
-        self._head_size, self._framing = 0, MAX_FRAMING
-        self._pairs, self._phrase, self._head, self._in_head = [], b"", b"", True
+        self.heard = False
+        self._parser.expect(method)
         self._deadline.set(self._head_timeout)
         self._written, self._has_body = len(data), False
         self.transport.write(data)  # type: ignore[union-attr]
@@ -151,17 +129,11 @@ class ClientConnection(Protocol):
             return
         self.heard = True
         try:
-            self._parse(data)
-        except httptools.HttpParserUpgrade:
-            self._fail(MalformedResponse("the upstream switched protocols without being asked"))
+            self._parser.feed(data)
+        except MalformedResponse as error:
+            self._fail(error)
             return
-        except (httptools.HttpParserError, MalformedResponse) as error:
-            if self._error is not None or not self._answered:
-                self._fail(self._error or MalformedResponse(f"the upstream's answer is no HTTP/1: {error}"))
-                return
-            # The answer is whole; what follows it is not ours, and there will be no next one.
-            self._persistent = False
-        if self._answered:
+        if self._parser.complete:
             self._finish()
         self._update_reading()
 
@@ -180,99 +152,17 @@ class ClientConnection(Protocol):
         )
         self.transport = self._arrivals = None
 
-    def _parse(self, data: bytes) -> None:
-        """Feed llhttp head by head: none is looked at before the one before it has been judged."""
-        start = 0
-        while self._in_head and start < len(data):
-            end = empty_line(self._head[-3:], data, start)
-            piece = data[start:end]
-            self._head = self._head + piece if self._head else piece
-            self._head_size += len(piece)
-            if self._head_size > MAX_ANSWER_HEAD_BYTES:
-                self._refuse("the upstream's response head is too large")
-            if not self._head.startswith(_START[: len(self._head)]):
-                self._refuse("the upstream's answer is no HTTP/1")
-            self._parser.feed_data(piece)
-            start = end
-        if start == len(data):
-            return
-        if self._answered:
-            self._refuse("the upstream sent more than its answer", fatal=False)
-        self._framing -= len(data) - start
-        self._parser.feed_data(memoryview(data)[start:] if start else data)
-        if self._framing < 0:
-            self._refuse("the upstream sends chunks of next to nothing, or trailers without end")
+    # What the parser tells.
 
-    def _refuse(self, why: str, *, fatal: bool = True) -> None:
-        error = MalformedResponse(why)
-        if fatal:
-            self._error = error
-        raise error
-
-    # What the parser calls.
-
-    def on_message_begin(self) -> None:
-        """An answer begins, which must be the one that is waited for."""
-        if self._answered:
-            self._refuse("the upstream sent a second answer", fatal=False)
-
-    def on_status(self, phrase: bytes) -> None:
-        """A piece of the reason phrase."""
-        self._phrase += phrase
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header line, whole; trailers are dropped."""
-        if not self._in_head:
-            return
-        self._pairs.append((name, value.rstrip(b" \t")))
-        if len(self._pairs) > MAX_ANSWER_HEAD_LINES:
-            self._refuse("the upstream's response head has too many lines")
-
-    def on_headers_complete(self) -> None:
-        """The head is there: hand the answer to whoever waits for it."""
-        code = self._parser.get_status_code()
-        if not 100 <= code <= 999 or not is_phrase(self._phrase):
-            self._refuse("the upstream sent an answer without a valid status line")
-        self._interim = code < 200
-        if self._interim:
-            if code == 101:
-                self._refuse("the upstream switched protocols without being asked")
-            return
-        version = self._parser.get_http_version()
-        try:
-            length, self._reusable = answer_framing(self._method, code, version, self._pairs)
-        except Ambiguous as error:
-            self._refuse(str(error))
-        self._in_head, self._head = False, b""
+    def head_arrived(self, head: AnswerHead) -> None:
+        """See :class:`AnswerEvents`."""
         self._deadline.clear()
-        self._response = WireResponse(
-            version=(b"HTTP", 1, int(version[2:])),
-            code=code,
-            phrase=self._phrase,
-            pairs=self._pairs,
-            length=length,
-            changed=self._update_reading,
-            abort=self.abort,
-        )
-        # llhttp cannot know that this answer has no body.
-        self._answered = self._method == b"HEAD"
-        self._persistent = self._parser.should_keep_alive()
+        self._response = WireResponse(head, changed=self._update_reading, abort=self.abort)
 
-    def on_body(self, data: bytes) -> None:
-        """A piece of the body."""
-        self._framing += (1 + FRAMING_PER_BYTE) * len(data)
+    def body_received(self, data: bytes) -> None:
+        """See :class:`AnswerEvents`."""
         if self._response is not None:
             self._response.data_received(data)
-
-    def on_message_complete(self) -> None:
-        """The answer is whole, or it was an interim one."""
-        if self._interim:
-            self._interim = False
-            self._pairs, self._phrase, self._head = [], b"", b""
-        else:
-            self._answered = True
-            # llhttp knows it only within this call.
-            self._persistent = self._parser.should_keep_alive()
 
     # What follows from it.
 
@@ -299,7 +189,7 @@ class ClientConnection(Protocol):
         if transport is None:
             return
         response = self._response
-        reading = response is None or self._answered or response.wants_data
+        reading = response is None or self._parser.complete or response.wants_data
         if reading != self._reading:
             self._reading = reading
             (transport.resumeProducing if reading else transport.pauseProducing)()
@@ -314,13 +204,10 @@ class ClientConnection(Protocol):
         """The answer is whole: let go of the connection, or cut it where it cannot be used again."""
         response = self._response
         if response is None:
-            self._fail(MalformedResponse("the upstream's answer has no head"))
             return
         # Of a head nothing can be left when its answer has come; of a body, much.
         stuck = self._upload is not None or (self._has_body and unsent(self.transport) != b"")
-        usable = self._error is None and not stuck and self._persistent and self._reusable
-        if self._method == b"HEAD":
-            self._parser = httptools.HttpResponseParser(self)
+        usable = self._error is None and not stuck and self._parser.persistent
         waiting, self._waiting = self._waiting, None
         self._response = None
         if usable:

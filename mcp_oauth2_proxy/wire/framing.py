@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from attrs import frozen
 from twisted.web.http import RESPONSES
 
 from mcp_oauth2_proxy.wire.head import Pairs
@@ -22,7 +23,8 @@ def _passes(name: bytes) -> bool:
 
 @lru_cache(maxsize=256)
 def _status_line(code: int, phrase: bytes) -> bytes:
-    return b"HTTP/1.1 %d %b" % (code, phrase or RESPONSES.get(code, b"Unknown"))
+    known = phrase if phrase and not _breaks(phrase) else RESPONSES.get(code, b"Unknown")
+    return b"HTTP/1.1 %d %b\r\n" % (code, known)
 
 
 class Framing:
@@ -57,22 +59,23 @@ class Framing:
         return b"0\r\n\r\n" if self.has_body and self._chunked else b""
 
 
-def response_head(
-    *,
-    method: bytes,
-    version: bytes,
-    code: int,
-    phrase: bytes,
-    pairs: Pairs,
-    keep_alive: bool,
-    date: bytes,
-) -> tuple[bytes, Framing]:
-    """Return the head's bytes and the framing that it announces.
+@frozen
+class Lines:
+    """Header lines of an answer, ready to go out: those before the place of its length, and those behind."""
 
-    The length is taken from a single valid Content-Length among ``pairs``; their other header lines
-    go out in their order. A line that would break the head (CR, LF, NUL) is left out.
+    before: bytes
+    behind: bytes
+    length: int | None
+    dated: bool
+
+
+def ready(pairs: Pairs) -> Lines:
+    """Return header lines in their order, without those that are ours to write.
+
+    The length is taken from a single valid Content-Length. A line that would break the head (CR, LF, NUL)
+    is left out.
     """
-    lines = [_status_line(code, phrase)]
+    lines: list[bytes] = []
     lengths: list[bytes] = []
     length_at = 0
     dated = False
@@ -87,31 +90,45 @@ def response_head(
             dated = True
         lines.append(b": ".join(pair))
     if _breaks(b"".join(lines)):
-        return response_head(
-            method=method,
-            version=version,
-            code=code,
-            phrase=b"" if _breaks(phrase) else phrase,
-            pairs=[pair for pair in pairs if not _breaks(b"".join(pair))],
-            keep_alive=keep_alive,
-            date=date,
-        )
+        return ready([pair for pair in pairs if not _breaks(b"".join(pair))])
     length = int(lengths[0]) if len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) < 19 else None
+    return Lines(_joined(lines[:length_at]), _joined(lines[length_at:]), length, dated)
+
+
+def _joined(lines: list[bytes]) -> bytes:
+    return b"".join([line + b"\r\n" for line in lines])
+
+
+def response_head(
+    *,
+    method: bytes,
+    version: bytes,
+    code: int,
+    phrase: bytes,
+    pairs: Pairs | Lines,
+    keep_alive: bool,
+    date: bytes,
+) -> tuple[bytes, Framing]:
+    """Return the head's bytes and the framing that it announces. For the header lines see :func:`ready`."""
+    lines = pairs if isinstance(pairs, Lines) else ready(pairs)
+    length = lines.length
     has_body = method != b"HEAD" and code not in _NO_BODY
     chunked = has_body and length is None and version == b"HTTP/1.1"
     closes = not keep_alive or (has_body and length is None and not chunked)
-    if not dated:
-        lines.append(b"Date: " + date)
+    head = [_status_line(code, phrase), lines.before]
+    if length is not None and code != 204:
+        head.append(b"Content-Length: %d\r\n" % length)
+    head.append(lines.behind)
+    if not lines.dated:
+        head.append(b"Date: %b\r\n" % date)
     if chunked:
-        lines.append(b"Transfer-Encoding: chunked")
-    elif length is not None and code != 204:
-        lines.insert(length_at, b"Content-Length: %d" % length)
+        head.append(b"Transfer-Encoding: chunked\r\n")
     if closes:
-        lines.append(b"Connection: close")
+        head.append(b"Connection: close\r\n")
     elif version == b"HTTP/1.0":
-        lines.append(b"Connection: keep-alive")
-    lines.append(b"\r\n")
-    return b"\r\n".join(lines), Framing(has_body=has_body, length=length, chunked=chunked, closes=closes)
+        head.append(b"Connection: keep-alive\r\n")
+    head.append(b"\r\n")
+    return b"".join(head), Framing(has_body=has_body, length=length, chunked=chunked, closes=closes)
 
 
 def _breaks(text: bytes) -> bool:

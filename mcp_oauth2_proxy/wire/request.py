@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from mcp_oauth2_proxy.wire.answers import error_body
 from mcp_oauth2_proxy.wire.body import RequestBody
-from mcp_oauth2_proxy.wire.framing import Framing, response_head
+from mcp_oauth2_proxy.wire.framing import Framing, Lines, response_head
 from mcp_oauth2_proxy.wire.head import Pairs
 from mcp_oauth2_proxy.wire.interfaces import IStreamingRequest
 from mcp_oauth2_proxy.wire.parser import ArrivedHead
@@ -46,8 +46,8 @@ class StreamingRequest(server.Request):
     _parsePOSTFormSubmission = False
     notifications: Sequence[Deferred[None]] = ()  # type: ignore[assignment]
 
-    #: The answer's header lines, in place of those in :attr:`responseHeaders`.
-    responsePairs: Pairs | None = None
+    #: The answer's header lines, or :class:`Lines` made of them, in place of :attr:`responseHeaders`.
+    responsePairs: Pairs | Lines | None = None
     #: Header lines that whatever answer it will be carries too.
     extraPairs: Pairs | tuple[()] = ()
     sentBodyLength = 0
@@ -239,7 +239,7 @@ class StreamingRequest(server.Request):
             version=self.clientproto,
             code=self.code,
             phrase=self.code_message or b"",
-            pairs=[*pairs, *self.extraPairs] if self.extraPairs else pairs,
+            pairs=pairs if isinstance(pairs, Lines) else [*pairs, *self.extraPairs],
             keep_alive=self.channel.keep_alive_after(self),
             date=self.channel.site.date(),
         )

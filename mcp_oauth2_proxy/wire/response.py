@@ -11,8 +11,8 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 from zope.interface import implementer
 
+from mcp_oauth2_proxy.wire.answer import AnswerHead
 from mcp_oauth2_proxy.wire.errors import WHOLE, is_whole
-from mcp_oauth2_proxy.wire.head import Pairs
 
 
 @implementer(IResponse, IPushProducer)
@@ -29,22 +29,14 @@ class WireResponse:
     _paused = False
     _done = False
 
-    def __init__(
-        self,
-        *,
-        version: tuple[bytes, int, int],
-        code: int,
-        phrase: bytes,
-        pairs: Pairs,
-        length: int | None,
-        changed: Callable[[], None],
-        abort: Callable[[], None],
-    ) -> None:
-        self.version = version
-        self.code = code
-        self.phrase = phrase
-        self.rawHeaders = pairs
-        self.length = UNKNOWN_LENGTH if length is None else length
+    def __init__(self, head: AnswerHead, *, changed: Callable[[], None], abort: Callable[[], None]) -> None:
+        self.version = head.version
+        self.code = head.code
+        self.phrase = head.phrase
+        self.rawHeaders = head.pairs
+        #: For what is made of the head: answers of one connection that repeat it share it.
+        self.headNotes = head.notes
+        self.length = UNKNOWN_LENGTH if head.length is None else head.length
         self.abort = abort
         self._changed = changed
         self._chunks: list[bytes] = []

@@ -1,0 +1,214 @@
+"""Bytes to answers: llhttp, the limits of a head, and the judgement of each head. No I/O.
+
+As for requests (see :mod:`mcp_oauth2_proxy.wire.parser`), llhttp never sees past an empty line outside a
+body, and a head that is byte for byte the last one of its connection is not parsed again.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import httptools
+from attrs import field, frozen
+
+from mcp_oauth2_proxy.wire.errors import MalformedResponse
+from mcp_oauth2_proxy.wire.head import Ambiguous, Pairs, answer_framing, is_phrase
+from mcp_oauth2_proxy.wire.limits import MAX_ANSWER_HEAD_BYTES, MAX_ANSWER_HEAD_LINES
+from mcp_oauth2_proxy.wire.parser import FRAMING_PER_BYTE, MAX_FRAMING, empty_line
+
+#: What every answer begins with. llhttp would also take RTSP, ICE, and empty lines before it.
+_START = b"HTTP/1."
+
+
+@frozen
+class AnswerHead:
+    """A head that has been accepted. ``length`` is ``None`` where only the body's end tells it."""
+
+    version: tuple[bytes, int, int]
+    code: int
+    phrase: bytes
+    pairs: Pairs
+    length: int | None
+    #: Whether nothing but another answer may follow this one, as far as its head says.
+    reusable: bool
+    #: What others have made of this head: the same for every answer that repeats it.
+    notes: dict[str, Any] = field(factory=dict, eq=False)
+
+
+class AnswerEvents(Protocol):
+    """What the parser tells. Whoever hears it acts once the parser has returned."""
+
+    def head_arrived(self, head: AnswerHead) -> None:
+        """The head of the answer is there; interim ones are not told of."""
+
+    def body_received(self, data: bytes) -> None:
+        """A piece of the body, without its framing."""
+
+
+class AnswerParser:
+    """Parses the answers of one connection, each after :meth:`expect`."""
+
+    def __init__(self, events: AnswerEvents) -> None:
+        self._events = events
+        self._parser: Any = httptools.HttpResponseParser(self)
+        self._method = b""
+        self._pairs: Pairs = []
+        self._phrase = b""
+        #: The head that is being parsed, as far as it has been, and the bytes of all heads so far.
+        self._head = b""
+        self._head_size = 0
+        #: Bytes of framing that the body may still take.
+        self._framing = MAX_FRAMING
+        self._in_head = True
+        self._interim = False
+        self._arrived: AnswerHead | None = None
+        #: The last head as bytes, and what it was read as.
+        self._last_head: tuple[bytes, AnswerHead] | None = None
+        #: Bytes that are still to come of a body that llhttp does not see: its head was the last one again.
+        self._left: int | None = None
+        self._refusal: MalformedResponse | None = None
+        #: Whether the answer is whole.
+        self.complete = False
+        #: Whether another answer may follow on this connection.
+        self.persistent = False
+
+    def expect(self, method: bytes) -> None:
+        """A request was sent with ``method``: its answer comes next."""
+        if self._method == b"HEAD":
+            self._parser = httptools.HttpResponseParser(self)  # the old one waits for a body for ever
+        self._method = method
+        self._pairs, self._phrase, self._head, self._in_head = [], b"", b"", True
+        self._head_size, self._framing = 0, MAX_FRAMING
+        self._left = self._refusal = self._arrived = None
+        self.complete = self.persistent = False
+
+    def feed(self, data: bytes) -> None:
+        """Parse what has come. What follows a whole answer is not looked at, and makes it the last one.
+
+        :raises MalformedResponse: this is no acceptable answer.
+        """
+        try:
+            self._feed(data)
+        except httptools.HttpParserUpgrade:
+            raise MalformedResponse("the upstream switched protocols without being asked") from None
+        except httptools.HttpParserError as error:
+            if self._refusal is not None:
+                raise self._refusal from None
+            if not self.complete:
+                raise MalformedResponse(f"the upstream's answer is no HTTP/1: {error}") from None
+            self.persistent = False
+
+    def _feed(self, data: bytes) -> None:
+        start = 0
+        last = self._last_head if self._in_head and not self._head and self._method != b"HEAD" else None
+        if last is not None and data.startswith(last[0]):
+            self._repeat(last[1])
+            start = len(last[0])
+        # Head by head: none is looked at before the one before it has been judged.
+        while self._in_head and start < len(data):
+            end = empty_line(self._head[-3:], data, start)
+            piece = data[start:end]
+            self._head = self._head + piece if self._head else piece
+            self._head_size += len(piece)
+            if self._head_size > MAX_ANSWER_HEAD_BYTES:
+                self._refuse("the upstream's response head is too large")
+            if not self._head.startswith(_START[: len(self._head)]):
+                self._refuse("the upstream's answer is no HTTP/1")
+            self._parser.feed_data(piece)
+            start = end
+        if start == len(data):
+            return
+        if self.complete:
+            self.persistent = False
+            return
+        if self._left is not None:
+            self._feed_rest(data, start, self._left)
+            return
+        self._framing -= len(data) - start
+        self._parser.feed_data(memoryview(data)[start:] if start else data)
+        if self._framing < 0:
+            self._refuse("the upstream sends chunks of next to nothing, or trailers without end")
+
+    def _repeat(self, head: AnswerHead) -> None:
+        """Take a head that is the last one again. llhttp is between two answers, and stays there."""
+        self._in_head, self._left = False, head.length
+        self.complete = not head.length
+        self.persistent = True
+        self._events.head_arrived(head)
+
+    def _feed_rest(self, data: bytes, start: int, left: int) -> None:
+        """Take the body of an answer whose head was repeated."""
+        piece = data[start : start + left]
+        self._left = left - len(piece)
+        self.complete = not self._left
+        self.persistent = len(data) - start <= left
+        self._events.body_received(piece)
+
+    def _refuse(self, why: str) -> None:
+        """End the parse: llhttp's callers cannot see what its callbacks raise, so it is kept too."""
+        self._refusal = MalformedResponse(why)
+        raise self._refusal
+
+    # What llhttp calls.
+
+    def on_message_begin(self) -> None:
+        """An answer begins, which must be the one that is waited for."""
+        if self.complete:
+            raise MalformedResponse("the upstream sent a second answer")
+
+    def on_status(self, phrase: bytes) -> None:
+        """A piece of the reason phrase."""
+        self._phrase += phrase
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header line, whole; trailers are dropped."""
+        if not self._in_head:
+            return
+        self._pairs.append((name, value.rstrip(b" \t")))
+        if len(self._pairs) > MAX_ANSWER_HEAD_LINES:
+            self._refuse("the upstream's response head has too many lines")
+
+    def on_headers_complete(self) -> None:
+        """The head is there: judge it."""
+        parser, method = self._parser, self._method
+        code = parser.get_status_code()
+        if not 100 <= code <= 999 or not is_phrase(self._phrase):
+            self._refuse("the upstream sent an answer without a valid status line")
+        self._interim = code < 200
+        if self._interim:
+            if code == 101:
+                self._refuse("the upstream switched protocols without being asked")
+            return
+        version = parser.get_http_version()
+        try:
+            length, reusable = answer_framing(method, code, version, self._pairs)
+        except Ambiguous as error:
+            self._refuse(str(error))
+        self._in_head = False
+        self._arrived = AnswerHead(
+            (b"HTTP", 1, int(version[2:])), code, self._phrase, self._pairs, length, reusable
+        )
+        # llhttp cannot know that this answer has no body.
+        self.complete = method == b"HEAD"
+        self.persistent = reusable and parser.should_keep_alive()
+        self._last_head = None
+        self._events.head_arrived(self._arrived)
+
+    def on_body(self, data: bytes) -> None:
+        """A piece of the body."""
+        self._framing += (1 + FRAMING_PER_BYTE) * len(data)
+        self._events.body_received(data)
+
+    def on_message_complete(self) -> None:
+        """The answer is whole, or it was an interim one."""
+        if self._interim:
+            self._interim = False
+            self._pairs, self._phrase, self._head = [], b"", b""
+            return
+        head = self._arrived
+        self.complete = True
+        # llhttp knows it only within this call.
+        self.persistent = head is not None and head.reusable and self._parser.should_keep_alive()
+        if head is not None and self.persistent and head.length is not None:
+            self._last_head = self._head, head
+        self._head = b""
