@@ -12,7 +12,7 @@ import httptools
 from attrs import field, frozen
 
 from mcp_oauth2_proxy.wire.errors import MalformedResponse
-from mcp_oauth2_proxy.wire.head import Ambiguous, Pairs, answer_framing, is_phrase
+from mcp_oauth2_proxy.wire.head import Ambiguous, Pairs, answer_framing, is_phrase, trimmed
 from mcp_oauth2_proxy.wire.limits import MAX_ANSWER_HEAD_BYTES, MAX_ANSWER_HEAD_LINES
 from mcp_oauth2_proxy.wire.parser import FRAMING_PER_BYTE, MAX_FRAMING, empty_line
 
@@ -164,7 +164,7 @@ class AnswerParser:
         """A header line, whole; trailers are dropped."""
         if not self._in_head:
             return
-        self._pairs.append((name, value.rstrip(b" \t")))
+        self._pairs.append((name, trimmed(name, value)))
         if len(self._pairs) > MAX_ANSWER_HEAD_LINES:
             self._refuse("the upstream's response head has too many lines")
 

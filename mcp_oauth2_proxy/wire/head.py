@@ -54,6 +54,18 @@ class Head:
     first: Mapping[bytes, bytes] = field(factory=dict, eq=False)
 
 
+def trimmed(name: bytes, value: bytes) -> bytes:
+    """Return ``value`` without the white space behind it, which llhttp leaves there (RFC 9112 section 5.1).
+
+    A tab behind a transfer coding stays: llhttp takes it for a part of the coding's name, and what it takes
+    for another coding than chunked must not be chunked to us.
+    """
+    if not value.endswith((b" ", b"\t")):
+        return value
+    text = value.rstrip(b" \t")
+    return value if b"\t" in value[len(text) :] and name.lower() == b"transfer-encoding" else text
+
+
 def judge_head(method: bytes, target: bytes, version: str, pairs: Pairs) -> Head | Rejection:
     """Return the accepted head, or the answer to an unacceptable one (RFC 9110, RFC 9112)."""
     if version not in ("1.0", "1.1"):

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import httptools
 from attrs import define, field, frozen
 
-from mcp_oauth2_proxy.wire.head import TARGET_TOO_LONG, Head, Pairs, Rejection, judge_head
+from mcp_oauth2_proxy.wire.head import TARGET_TOO_LONG, Head, Pairs, Rejection, judge_head, trimmed
 from mcp_oauth2_proxy.wire.limits import Limits
 
 #: Bytes that the chunked framing of one body may take beside :data:`FRAMING_PER_BYTE` for each byte of it:
@@ -260,8 +260,7 @@ class RequestParser:
             raise _Refused
         if message.has_head:
             return
-        # llhttp leaves the white space behind a value to its caller (RFC 9112 section 5.1).
-        message.pairs.append((name, value.rstrip(b" \t")))
+        message.pairs.append((name, trimmed(name, value)))
         if len(message.pairs) > self._limits.max_header_lines:
             self._refuse(Rejection(431, "the request has too many header lines"))
 

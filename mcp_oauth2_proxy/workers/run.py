@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mcp_oauth2_proxy.config.load import Loaded
 from mcp_oauth2_proxy.ops.logs import configure_logging
 from mcp_oauth2_proxy.ops.systemd import ServiceManager
-from mcp_oauth2_proxy.workers.roster import EXIT_CONFIG
-from mcp_oauth2_proxy.workers.supervisor import Supervisor
+from mcp_oauth2_proxy.workers.supervisor import EXIT_CONFIG, Supervisor
 
 
-def supervise(
-    loaded: Loaded, workers: int, *, reload: Callable[[], Loaded], descriptors: Sequence[int] = ()
-) -> int:
+def supervise(loaded: Loaded, workers: int, *, descriptors: Sequence[int] = ()) -> int:
     """Run so many workers until a signal ends them; return the process's exit code, as one process would.
 
-    ``reload`` returns the configuration as it is said when SIGHUP comes. It runs on Twisted's plain reactor:
-    there is next to nothing to do.
+    On Twisted's plain reactor: there is next to nothing to do.
     """
     from twisted.internet import reactor as installed  # noqa: PLC0415 (it installs itself)
 
@@ -38,7 +34,6 @@ def supervise(
         workers,
         reactor,
         on_fatal=stop,
-        reload=reload,
         descriptors=descriptors,
         manager=ServiceManager.from_environment(os.environ, os.getpid()),
     )

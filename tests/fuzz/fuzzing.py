@@ -16,8 +16,8 @@ from tests.support.program import REPOSITORY
 DIRECTIONS = ("requests", "answers")
 #: Longer inputs are about sizes, which the corpus is about; shorter ones are more to the second.
 _MAX_BYTES = 1500
-#: Seconds that one input may take.
-_PATIENCE = 20
+#: Seconds that one input may take: a machine at work elsewhere may stand still for some.
+_PATIENCE = 120
 _DONE = re.compile(r"^stat::number_of_executed_units:\s+(\d+)", re.MULTILINE)
 _COVERAGE = re.compile(r"cov: (\d+)")
 
@@ -54,6 +54,7 @@ class Fuzzing:
                 f"-artifact_prefix={self._found.resolve()}/",
                 "-print_final_stats=1",
                 "-use_value_profile=1",
+                "-report_slow_units=3600",
                 *(str(directory.resolve()) for directory in (corpus, begin, *kept)),
             ],
             cwd=REPOSITORY,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import h11
 from attrs import define, field, frozen
@@ -69,6 +70,8 @@ class Judgement:
     messages: list[Message] = field(factory=list)
     refusal: int | None = None
     broken: bool = False
+    #: Whether a message has begun that is not whole.
+    begun: bool = False
 
 
 class _Told:
@@ -103,7 +106,7 @@ def judge_requests(pieces: Iterable[bytes], limits: Limits | None = None) -> Jud
             at = end
         assert len(parser._head) <= parser._limits.max_header_bytes, "an unbounded head"
     refusal = parser.rejection.status if parser.rejection is not None else None
-    return Judgement(told.messages, refusal, parser.broken)
+    return Judgement(told.messages, refusal, parser.broken, parser.in_request or parser._lead != b"")
 
 
 def read_requests(data: bytes) -> Judgement:
@@ -131,8 +134,12 @@ def read_requests(data: bytes) -> Judgement:
     return found
 
 
-def judge_answer(method: bytes, pieces: Iterable[bytes], *, hangs_up: bool) -> Judgement:
-    """Return what the product makes of an upstream's bytes in answer to one request."""
+def judge_answer(method: bytes, pieces: Sequence[bytes], *, hangs_up: bool, times: int = 1) -> Judgement:
+    """Return what the product makes of an upstream's bytes in answer to one request.
+
+    With ``times`` the request is made and answered again on the same connection, as long as it can be: a head
+    that is the last one again is not parsed again. The last judgement is returned.
+    """
     clock = Clock()
     clock.advance(1)
     free: list[ClientConnection] = []
@@ -140,35 +147,50 @@ def judge_answer(method: bytes, pieces: Iterable[bytes], *, hangs_up: bool) -> J
         clock, head_timeout=10, idle_timeout=4, released=free.append, lost=lambda connection: None
     )
     wire = Wire(connection)
-    waiting = connection.send(method, request_head(method, b"/", b"up", None, None), None)
-    found = Judgement()
-    readers: list[Reader] = []
-
-    def answered(response: object) -> None:
-        found.messages.append(Message((b"%d" % response.code,), response.rawHeaders))  # type: ignore[attr-defined]
-        readers.append(Reader())
-        response.deliverBody(readers[0])  # type: ignore[attr-defined]
-
-    waiting.addCallbacks(answered, lambda failure: setattr(found, "broken", True))
-    for piece in pieces:
-        if free:
-            # Nothing has been asked any more: whatever comes now ends the connection.
-            assert connection.idle
-        wire.receive(piece)
-        assert len(connection._head) <= MAX_ANSWER_HEAD_BYTES + len(piece), "an unbounded head"
-        assert len(connection._pairs) <= MAX_ANSWER_HEAD_LINES + 1, "unbounded lines"
+    found = _Exchange(connection, wire, method, pieces)
+    for _ in range(times - 1):
+        if free and not wire.over:
+            free.clear()
+            found = _Exchange(connection, wire, method, pieces)
     if hangs_up:
         wire.close()
-    assert len(found.messages) <= 1, "two answers to one request"
-    if readers:
-        message, reason = found.messages[0], readers[0].reason
-        message.body = readers[0].data
-        message.whole = isinstance(reason, ResponseDone | PotentialDataLoss)
-        found.broken = reason is not None and not message.whole
-    found.refusal = None if found.messages else 502 if found.broken else None
+    judgement = found.judgement()
     wire.close()
     assert clock.getDelayedCalls() == [], "a timer is left"
-    return found
+    return judgement
+
+
+class _Exchange:
+    """One request and what is said to it."""
+
+    def __init__(
+        self, connection: ClientConnection, wire: Wire, method: bytes, pieces: Iterable[bytes]
+    ) -> None:
+        self._failed = False
+        self._messages: list[Message] = []
+        self._reader = Reader()
+        waiting = connection.send(method, request_head(method, b"/", b"up", None, None), None)
+        waiting.addCallbacks(self._answered, self._unanswered)
+        for piece in pieces:
+            wire.receive(piece)
+            assert len(connection._parser._head) <= MAX_ANSWER_HEAD_BYTES + len(piece), "an unbounded head"
+            assert len(connection._parser._pairs) <= MAX_ANSWER_HEAD_LINES + 1, "unbounded lines"
+
+    def _answered(self, response: Any) -> None:
+        self._messages.append(Message((b"%d" % response.code,), response.rawHeaders))
+        response.deliverBody(self._reader)
+
+    def _unanswered(self, _: object) -> None:
+        self._failed = True
+
+    def judgement(self) -> Judgement:
+        """Return what it came to by now."""
+        if not self._messages:
+            return Judgement([], 502 if self._failed else None, self._failed)
+        reason = self._reader.reason
+        whole = isinstance(reason, ResponseDone | PotentialDataLoss)
+        message = Message(self._messages[0].start, self._messages[0].pairs, self._reader.data, whole)
+        return Judgement([message], None, reason is not None and not whole)
 
 
 def read_answer(method: bytes, data: bytes, *, hangs_up: bool) -> Judgement:
@@ -221,6 +243,11 @@ def check_requests(data: bytes) -> Judgement:
         )
     if not _MANY_DIGITS.search(data):  # LONG_SIZE
         _not_laxer(ours.messages, read_requests(data).messages)
+    if ours.messages and not ours.begun and not ours.broken:
+        # A head that is the last one again is not parsed again, and read as it was.
+        for pieces in ([data * 3], [data, data, data]):
+            for number, message in enumerate(judge_requests(pieces).messages):
+                assert message == ours.messages[number % len(ours.messages)], f"read again as {message}"
     return ours
 
 
@@ -231,6 +258,8 @@ def check_answer(method: bytes, data: bytes, *, hangs_up: bool) -> Judgement:
         again = judge_answer(method, pieces, hangs_up=hangs_up)
         # An answer whose body breaks in the read that brought its head is not begun at all.
         assert again == ours or (ours.broken and again.broken), f"in {len(pieces)} pieces: {again}, {ours}"
+    again = judge_answer(method, [data], hangs_up=hangs_up, times=3)
+    assert again == ours, f"read again as {again}, {ours}"
     for message in ours.messages:
         _one_framing(message.pairs)
     if not _MANY_DIGITS.search(data):

@@ -1,1 +1,0 @@
-"""Mixed traffic with faults on both sides, and what it may leave behind: nothing."""
