@@ -15,7 +15,6 @@ from mcp_oauth2_proxy.config.fields import LOG_FORMATS, LOG_LEVELS
 from mcp_oauth2_proxy.config.load import DEFAULT_PATH, Loaded, load_config
 from mcp_oauth2_proxy.config.problems import ConfigError
 from mcp_oauth2_proxy.version import build_facts
-from mcp_oauth2_proxy.wire.listening import inherited_descriptors
 from mcp_oauth2_proxy.workers.cpus import worker_count
 
 #: Exit code for a configuration that cannot be used; restarting will not help.
@@ -85,6 +84,8 @@ def serve(context: click.Context, /, config: str | None, **flags: str | None) ->
     except ConfigError as error:
         _print_problems(error)
         sys.exit(EXIT_CONFIG)
+    from mcp_oauth2_proxy.wire.listening import inherited_descriptors  # noqa: PLC0415
+
     # Before any import of Twisted's endpoints, which take the same variables out of the environment.
     descriptors = inherited_descriptors(os.environ, os.getpid())
     workers = worker_count(loaded.config.server.workers)
