@@ -70,14 +70,22 @@ class Gate:
         return len(self._verified)
 
     def check(
-        self, authorization: Sequence[bytes], *, resource: str, keys: KeySet, now: float
+        self,
+        authorization: Sequence[bytes],
+        *,
+        resource: str,
+        keys: KeySet,
+        now: float,
+        digest: bytes | None = None,
     ) -> Identity | Refusal:
         """Judge the values of a request's Authorization headers for ``resource`` at ``now``.
 
-        ``now`` is seconds since the epoch. A refusal for :attr:`Reason.UNKNOWN_KEY` names the key that
+        ``now`` is seconds since the epoch, ``digest`` the :func:`digest_of` those values, where the caller
+        has it from an earlier request. A refusal for :attr:`Reason.UNKNOWN_KEY` names the key that
         one refetch of the key set may bring.
         """
-        digest = _digest(authorization)
+        if digest is None:
+            digest = digest_of(authorization)
         verified = self._recall(digest, keys, now)
         if verified is None:
             token = bearer_token(authorization)
@@ -125,7 +133,7 @@ class Gate:
         self._bytes -= self._verified.pop(digest).size
 
 
-def _digest(authorization: Sequence[bytes]) -> bytes:
+def digest_of(authorization: Sequence[bytes]) -> bytes:
     """Return what the credentials are remembered by; what cannot be good has no digest of its own.
 
     The header is hashed as it came, so that a remembered one need not be parsed again.

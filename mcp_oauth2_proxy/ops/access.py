@@ -14,6 +14,8 @@ from mcp_oauth2_proxy.ops.peers import TrustedProxies, client_address
 MAX_PATH = 256
 #: Under this key of ``request.notes`` a resource says that its requests are not worth a line.
 QUIET = "quiet"
+#: Under this key of ``request.headNotes`` the path as it is shown is kept.
+_PATH = "path"
 _NOBODY = TrustedProxies()
 
 
@@ -41,7 +43,10 @@ class AccessLog:
             return
         now = self._seconds() if self._seconds is not None else request.site.reactor.seconds()
         upstream_time = notes.get("upstream_time")
-        log = self._log
+        log, head = self._log, request.headNotes
+        path = head.get(_PATH)
+        if path is None:
+            path = head[_PATH] = shown_path(request.uri)
         # What Logger.info does, without what it looks up each time: there is one such event a request.
         log.observer(
             {
@@ -51,7 +56,7 @@ class AccessLog:
                 "log_namespace": log.namespace,
                 "log_time": now,
                 "method": request.method.decode("latin-1"),
-                "path": shown_path(request.uri),
+                "path": path,
                 "status": request.code,
                 "bytes": request.sentBodyLength,
                 "duration_ms": _milliseconds(now - request.startedAt),

@@ -13,7 +13,8 @@ from twisted.web.server import Request
 _REMEMBERED = 4096
 #: Hops of a forwarding header that are walked, from its end; real chains have five.
 MAX_HOPS = 32
-#: Under this key of ``request.notes`` the client's address is kept once it is known.
+#: Under this key of ``request.headNotes`` the client's address is kept once it is known: it follows from
+#: the connection and its head.
 _ADDRESS = "address"
 
 #: One hop of ``Forwarded`` (RFC 7239 section 4); a comma inside quotes does not end it.
@@ -23,6 +24,7 @@ _FOR = re.compile(r'(?:^|;)\s*for\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;"\s]+))\s*(?:
 _HOST_AND_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+)(?::[0-9]{1,5})?")
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def plain_address(host: str) -> str:
     """Return ``host`` as people write it: an IPv4 client of a dual-stack socket without its ``::ffff:``."""
     if not host.startswith("::ffff:"):
@@ -64,8 +66,8 @@ class TrustedProxies:
 
 
 def client_address(request: Request, trusted: TrustedProxies) -> str:
-    """Return the address of the client itself, found once a request; empty where there is none."""
-    notes: dict[str, object] = getattr(request, "notes", {})
+    """Return the address of the client itself, found once a head; empty where there is none."""
+    notes: dict[str, object] = getattr(request, "headNotes", {})
     known = notes.get(_ADDRESS)
     if isinstance(known, str):
         return known

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
+from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer, IResponse
 
 from mcp_oauth2_proxy.gate.model import Identity
 from mcp_oauth2_proxy.gate.model import Reason as TokenReason
@@ -25,6 +25,7 @@ from mcp_oauth2_proxy.wire.errors import BodyMalformed, BodyStalled, BodyTooLarg
 from mcp_oauth2_proxy.wire.framing import Lines, ready
 from mcp_oauth2_proxy.wire.headers import RawHeaders
 from mcp_oauth2_proxy.wire.request import StreamingRequest
+from mcp_oauth2_proxy.wire.requests import WholeBody
 
 #: Challenges: from the upstream's ``WWW-Authenticate`` values to this proxy's own value.
 Challenge = Callable[[Sequence[bytes]], bytes]
@@ -83,10 +84,16 @@ class Exchange:
             self.listener = (name, self.identity.subject, self.identity.client)
             self._relay.streams.make_way(self.listener)
         request.whenLost(self._client_left)
+        body: IBodyProducer | None = None
         if request.length != 0:
-            self._upload = RequestBody(request, limit)
+            # Most requests are short, and their bodies have come along with their heads.
+            whole = None if request.length is UNKNOWN_LENGTH else request.takeBody()
+            if whole is None:
+                body = self._upload = RequestBody(request, limit)
+            else:
+                body = WholeBody(whole)
         self._sent_at = self._relay.clock.seconds()
-        self._pending = self._relay.client.request(request.method, url, headers=headers, data=self._upload)
+        self._pending = self._relay.client.request(request.method, url, headers=headers, data=body)
         self._pending.addCallbacks(self._answered, self._failed).addErrback(self._broken)
 
     def idle_since(self) -> float | None:

@@ -17,7 +17,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from mcp_oauth2_proxy.config.cookies import cookie_prefix
 from mcp_oauth2_proxy.config.model import Config
 from mcp_oauth2_proxy.gate.challenge import carried_challenge, challenge, error_code, status
-from mcp_oauth2_proxy.gate.gate import Gate
+from mcp_oauth2_proxy.gate.gate import Gate, digest_of
 from mcp_oauth2_proxy.gate.keys import KeySet
 from mcp_oauth2_proxy.gate.model import Identity, Reason, Refusal
 from mcp_oauth2_proxy.gate.resource_id import metadata_url, resource_url
@@ -64,6 +64,9 @@ class _Route:
     destination: _Destination
     query: bytes | None
     url: bytes
+    authorization: Sequence[bytes]
+    #: Of the authorization: see :meth:`Gate.check`.
+    digest: bytes
     identity: Identity | None = None
     headers: RawHeaders = RawHeaders(())
 
@@ -157,7 +160,7 @@ class ProxyResource(Resource):
         route: _Route | None = request.headNotes.get(_ROUTE)
         if route is None or route.target != request.target:
             try:
-                route = self._route(request.target)
+                route = self._route(request)
             except BadTargetError as error:
                 answer_error(request, 400, "invalid_request", str(error), reason=RelayReason.TARGET)
                 return
@@ -166,24 +169,33 @@ class ProxyResource(Resource):
         if keys is None:
             answer_unavailable(request, RelayReason.KEYS)
             return
-        verdict = self._judge(request, route, keys)
+        verdict = self._judge(route, keys)
         if isinstance(verdict, Refusal) and verdict.reason is Reason.UNKNOWN_KEY:
             self._admit_after_refetch(request, route, verdict)
         else:
             self._settle(request, route, verdict)
 
-    def _route(self, target: bytes) -> _Route:
-        path, query = split_target(target)
-        return _Route(target, self._destination(path), query, self._target.join(path, query))
-
-    def _judge(self, request: StreamingRequest, route: _Route, keys: KeySet) -> Identity | Refusal:
+    def _route(self, request: StreamingRequest) -> _Route:
+        path, query = split_target(request.target)
         # The wire lets no second one through.
         authorization = request.first(b"authorization")
+        credentials = () if authorization is None else (authorization,)
+        return _Route(
+            target=request.target,
+            destination=self._destination(path),
+            query=query,
+            url=self._target.join(path, query),
+            authorization=credentials,
+            digest=digest_of(credentials),
+        )
+
+    def _judge(self, route: _Route, keys: KeySet) -> Identity | Refusal:
         return self._gate.check(
-            () if authorization is None else (authorization,),
+            route.authorization,
             resource=route.destination.resource,
             keys=keys,
             now=self._clock.seconds(),
+            digest=route.digest,
         )
 
     def _admit_after_refetch(self, request: StreamingRequest, route: _Route, refusal: Refusal) -> None:
@@ -191,7 +203,7 @@ class ProxyResource(Resource):
         fetched = self._realm.keysFor(refusal.key_id)
         request.notifyFinish().addErrback(lambda _: fetched.cancel())
         fetched.addCallbacks(
-            lambda keys: self._settle(request, route, self._judge(request, route, keys)),
+            lambda keys: self._settle(request, route, self._judge(route, keys)),
             lambda failure: self._unavailable(request, RelayReason.KEYS, failure),
         ).addErrback(self._broken, request)
 
@@ -208,7 +220,7 @@ class ProxyResource(Resource):
 
         def answered(refusal: Refusal | None) -> None:
             # Meanwhile its time may have run out, as its key's may.
-            judged = refusal or self._judge(request, route, self._realm.keys)
+            judged = refusal or self._judge(route, self._realm.keys)
             self._conclude(request, route, judged)
 
         asked = self._asker.ask(request.first(b"authorization"), verdict)

@@ -88,6 +88,20 @@ class RequestBody:
         self.flush()
         self._changed()
 
+    def take(self) -> bytes | None:
+        """Return the body, if all of it is here already: as good as having it delivered, in one piece.
+
+        :raises RuntimeError: when it has been asked for before.
+        """
+        if self._reason is not WHOLE:
+            return None
+        if self.asked_for:
+            raise RuntimeError("the body of this request has been delivered already")
+        self._discarding, self._reason = True, None
+        data = b"".join(self._chunks)
+        self._chunks.clear()
+        return data
+
     def discard(self) -> None:
         """Read and drop what is still to come: its reader is gone, or never came."""
         self._discarding = True

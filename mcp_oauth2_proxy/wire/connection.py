@@ -23,7 +23,7 @@ from mcp_oauth2_proxy.wire.errors import (
     WireError,
 )
 from mcp_oauth2_proxy.wire.limits import LINGER
-from mcp_oauth2_proxy.wire.requests import Upload
+from mcp_oauth2_proxy.wire.requests import Upload, WholeBody
 from mcp_oauth2_proxy.wire.response import WireResponse
 from mcp_oauth2_proxy.wire.sockets import arrivals, tune, unsent
 
@@ -65,6 +65,10 @@ class ClientConnection(Protocol):
 
         Cancelling it cuts the connection.
         """
+        if isinstance(body, WholeBody):
+            waiting = self._begin(method, head + body.data)
+            self._has_body = True
+            return waiting
         waiting = self._begin(method, head)
         if body is not None:
             upload = self._upload = Upload(body)

@@ -42,6 +42,9 @@ class IStreamingRequest(IRequest):
         whole, and of anything else when it is not (the client left, stalled or broke the framing).
         """
 
+    def takeBody() -> bytes | None:
+        """Return the body where all of it has come already, instead of having it delivered; else ``None``."""
+
     def whenLost(lost: Callable[[], None] | None) -> None:
         """Call ``lost`` if the client goes before the answer is whole; ``None`` calls nobody any more.
 

@@ -144,6 +144,10 @@ class StreamingRequest(server.Request):
             self.channel.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.body.deliver_to(protocol)
 
+    def takeBody(self) -> bytes | None:
+        """See :class:`IStreamingRequest`."""
+        return self.body.take()
+
     def forgetHead(self) -> None:
         """See :class:`IStreamingRequest`."""
         self.headNotes.clear()

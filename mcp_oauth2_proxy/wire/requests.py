@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
@@ -41,6 +42,29 @@ def _pairs(headers: Headers | None) -> Pairs:
     if headers is None:
         return []
     return [(name, value) for name, values in headers.getAllRawHeaders() for value in values]
+
+
+@implementer(IBodyProducer)
+class WholeBody:
+    """A body that is there already. On this wire it goes out with the head, in one write."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.length = len(data)
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """See :class:`IBodyProducer`."""
+        consumer.write(self.data)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """See :class:`IBodyProducer`: nothing is left to hold back."""
+
+    def resumeProducing(self) -> None:
+        """See :class:`IBodyProducer`."""
+
+    def stopProducing(self) -> None:
+        """See :class:`IBodyProducer`."""
 
 
 class Carrier(Protocol):

@@ -33,6 +33,7 @@ class FinishedRequest:
 
     def __init__(self, **attributes: Any) -> None:
         self.notes: dict[str, object] = {}
+        self.headNotes: dict[str, object] = {}
         self.headers = Headers()
         self.address: object = IPv4Address("TCP", "203.0.113.7", 40000)
         self.__dict__.update(attributes)

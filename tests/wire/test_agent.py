@@ -17,7 +17,7 @@ from zope.interface.verify import verifyObject
 from mcp_oauth2_proxy.wire.agent import WireAgent
 from mcp_oauth2_proxy.wire.connection import ClientConnection
 from mcp_oauth2_proxy.wire.errors import MalformedResponse, ResponseHeadTimeout, UpstreamGone
-from mcp_oauth2_proxy.wire.requests import request_head
+from mcp_oauth2_proxy.wire.requests import WholeBody, request_head
 from tests.wire.transport import Reader, Wire
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -276,6 +276,15 @@ class Uploads(ConnectionCase):
         self.assertEqual(upload.events, ["pause", "resume"])
         upload.done.callback(None)
         self.assertEqual((self.wire.taken(), self.wire.producer), (b"", None))
+
+    def test_a_whole_body(self) -> None:
+        """One that is there already goes out with the head, and nothing is left to be produced."""
+        waiting = self.send(b"POST", WholeBody(b"hello"))
+        self.assertTrue(self.wire.sent.endswith(b"Content-Length: 5\r\n\r\nhello"))
+        self.assertIsNone(self.wire.producer)
+        self.wire.receive(OK)
+        self.assertEqual(self.body(self.successResultOf(waiting)).data, b"ok")
+        self.assertEqual(self.free, [self.connection])
 
     def test_another_length_than_was_said(self) -> None:
         """The connection is cut: the next request would be taken for the rest, or the rest for a request."""

@@ -93,6 +93,20 @@ class Streaming(ChannelCase):
         self.assertIsInstance(reader.reason, ResponseDone)
         self.assertRaises(RuntimeError, request.deliverBody, Reader())
 
+    def test_taken(self) -> None:
+        """A body that has come whole can be taken as it is, once; one that has not cannot."""
+        self.wire.receive(POST % 5 + b"hell")
+        request = self.root.requests[0]
+        self.assertIsNone(request.takeBody())
+        request.finish()
+        self.wire.receive(b"o" + POST % 5 + b"hello")
+        request = self.root.requests[1]
+        self.assertEqual(request.takeBody(), b"hello")
+        self.assertRaises(RuntimeError, request.deliverBody, Reader())
+        request.finish()
+        self.wire.receive(GET)
+        self.assertEqual(len(self.root.requests), 3)
+
     def test_backpressure(self) -> None:
         """A reader that pauses holds the client back, and loses nothing."""
         self.wire.receive(POST % 10)

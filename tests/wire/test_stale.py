@@ -15,6 +15,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH
 
 from mcp_oauth2_proxy.wire.agent import WireAgent
 from mcp_oauth2_proxy.wire.errors import UpstreamGone
+from mcp_oauth2_proxy.wire.requests import WholeBody
 from tests.support.reactor import global_reactor
 from tests.wire.test_agent import Upload
 from tests.wire.transport import Reader
@@ -187,6 +188,16 @@ class Stale(TestCase):
                 self.assertEqual(upload.events, [])
                 self.agent.closeIdle()
         self.assertEqual(self.arrived(), 2 * len(self.endings))
+
+    async def test_with_a_whole_body(self) -> None:
+        """So does one whose body goes out with its head."""
+        for ending in self.endings:
+            number = await self.kept()
+            waiting = self.send(body=WholeBody(b"hello"))
+            self.peer.close(number, **ending)
+            await self.answered(waiting, await self.peer.accept(), b"\r\n\r\nhello")
+            self.agent.closeIdle()
+        self.assertEqual(self.arrived(), len(self.endings))
 
     async def test_in_the_middle_of_an_upload(self) -> None:
         """A body that is still coming is held back meanwhile, and goes on where it was."""
