@@ -13,7 +13,7 @@ from attrs import field, frozen
 
 from mcp_oauth2_proxy.wire.errors import MalformedResponse
 from mcp_oauth2_proxy.wire.head import Ambiguous, Pairs, answer_framing, is_phrase, trimmed
-from mcp_oauth2_proxy.wire.limits import MAX_ANSWER_HEAD_BYTES, MAX_ANSWER_HEAD_LINES
+from mcp_oauth2_proxy.wire.limits import MAX_ANSWER_HEAD_BYTES, MAX_ANSWER_HEAD_LINES, MAX_REMEMBERED_HEAD
 from mcp_oauth2_proxy.wire.parser import FRAMING_PER_BYTE, MAX_FRAMING, empty_line
 
 #: What every answer begins with. llhttp would also take RTSP, ICE, and empty lines before it.
@@ -210,5 +210,5 @@ class AnswerParser:
         # llhttp knows it only within this call.
         self.persistent = head is not None and head.reusable and self._parser.should_keep_alive()
         if head is not None and self.persistent and head.length is not None:
-            self._last_head = self._head, head
+            self._last_head = (self._head, head) if len(self._head) <= MAX_REMEMBERED_HEAD else None
         self._head = b""

@@ -10,6 +10,9 @@ MAX_TARGET_BYTES = 32 * 1024
 #: Bounds of an answer's head, interim answers included; an upstream that needs more is broken.
 MAX_ANSWER_HEAD_BYTES = 64 * 1024
 MAX_ANSWER_HEAD_LINES = 200
+#: Longest head in bytes that is remembered in case it is repeated: with a token it has one or two thousand,
+#: and what is remembered, four times as much with what was made of it, stays while a connection is idle.
+MAX_REMEMBERED_HEAD = 8 * 1024
 #: Seconds that closing a connection to the upstream may take, before it is cut.
 LINGER = 4.0
 

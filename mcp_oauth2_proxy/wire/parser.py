@@ -20,7 +20,7 @@ import httptools
 from attrs import define, field, frozen
 
 from mcp_oauth2_proxy.wire.head import TARGET_TOO_LONG, Head, Pairs, Rejection, judge_head, trimmed
-from mcp_oauth2_proxy.wire.limits import Limits
+from mcp_oauth2_proxy.wire.limits import MAX_REMEMBERED_HEAD, Limits
 
 #: Bytes that the chunked framing of one body may take beside :data:`FRAMING_PER_BYTE` for each byte of it:
 #: chunk extensions are ignored (RFC 9112 section 7.1.1), endless ones are not. As much as Go allows.
@@ -233,7 +233,7 @@ class RequestParser:
         if self._arrived is not None:
             arrived, self._arrived = self._arrived, None
             head, self._head = self._head, b""
-            if self._has_begun and arrived.repeatable and not self.last:
+            if self._has_begun and arrived.repeatable and not self.last and len(head) <= MAX_REMEMBERED_HEAD:
                 self._last_head = head, arrived
             self._has_begun = True
             self._events.head_arrived(arrived)

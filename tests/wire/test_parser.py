@@ -173,6 +173,17 @@ class Parsing(SynchronousTestCase):
         found = self.parse(b"GET /" + b"a" * 70_000)[0].rejection
         self.assertEqual(found.status, 414)  # type: ignore[union-attr]
 
+    def test_what_is_remembered_is_small(self) -> None:
+        """An idle connection does not hold the largest heads that it has brought."""
+        for size in (100, 60_000):
+            head = b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"a" * size + b"\r\n\r\n"
+            parser, told = self.parse(head * 3)
+            self.assertEqual(len(told.requests), 3)
+            kept = [value for value in vars(parser).values() if isinstance(value, bytes | tuple)]
+            self.assertLess(
+                sum(len(value[0]) if isinstance(value, tuple) else len(value) for value in kept), 8200
+            )
+
     def test_white_space_around_values(self) -> None:
         """It does not belong to them."""
         _, told = self.parse(b"GET / HTTP/1.1\r\nHost: \t h\t \r\nContent-Length: 0 \r\n\r\n")
