@@ -93,7 +93,10 @@ def serve(context: click.Context, /, config: str | None, **flags: str | None) ->
     if workers > 1:
         from mcp_oauth2_proxy.workers.run import supervise  # noqa: PLC0415
 
-        sys.exit(supervise(loaded, workers, descriptors=descriptors))
+        def reload() -> Loaded:
+            return _load(context, config, flags)
+
+        sys.exit(supervise(loaded, workers, reload=reload, descriptors=descriptors))
     from mcp_oauth2_proxy.service import run  # noqa: PLC0415
 
     sys.exit(run(loaded.config, descriptors=descriptors))

@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import resource
+import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -33,7 +34,7 @@ from mcp_oauth2_proxy.ops.access import AccessLog
 from mcp_oauth2_proxy.ops.health import Healthz, Probe, Readyz
 from mcp_oauth2_proxy.ops.logs import configure_logging
 from mcp_oauth2_proxy.ops.peers import TrustedProxies, plain_address
-from mcp_oauth2_proxy.ops.signals import on_next_signal
+from mcp_oauth2_proxy.ops.signals import on_signals
 from mcp_oauth2_proxy.ops.systemd import ServiceManager
 from mcp_oauth2_proxy.relay.asking import Asker
 from mcp_oauth2_proxy.relay.client import RelayClient
@@ -222,7 +223,7 @@ class ProxyService(Service):
         so that their clients come back to another replica.
         """
         super().stopService()
-        on_next_signal(self._reactor, self.hurry)
+        on_signals(self._reactor, [signal.SIGTERM, signal.SIGINT], self.hurry)
         return ensureDeferred(self._drain())
 
     def hurry(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
@@ -25,6 +26,8 @@ class Options(usage.Options):
     """The options after ``twistd mcp-oauth2-proxy``."""
 
     loaded: Loaded
+    #: Reads the configuration as it is now; raises :exc:`ConfigError`.
+    load: Callable[[], Loaded]
 
     optParameters: ClassVar = [
         ["config", "c", None, "Config file path (default: config.yaml)."],
@@ -39,8 +42,9 @@ class Options(usage.Options):
             for field, option in (("log.level", "log-level"), ("log.format", "log-format"))
             if self[option]
         }
+        self.load = partial(load_config, self["config"], os.environ, overrides)
         try:
-            self.loaded = load_config(self["config"], os.environ, overrides)
+            self.loaded = self.load()
         except ConfigError as error:
             raise usage.UsageError("the configuration cannot be used\n" + str(error)) from None
 
@@ -102,6 +106,7 @@ def makeService(options: Options) -> TwistdService:
             workers,
             reactor,
             on_fatal=stop,
+            reload=options.load,
             descriptors=descriptors,
             manager=manager,
             output=output,

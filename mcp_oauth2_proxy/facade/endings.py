@@ -3,7 +3,7 @@
 An ending is applied here at once, put into the store, and told to everybody. The store holds a log of them:
 ``ending:<hour>:<number>``, each number claimed once by :meth:`Vault.add`, an hour's entries expiring
 together. Whoever was away (a start, a connection to the store that was lost) reads the log on from where it
-was; everybody does so now and then, should anything have been missed unnoticed.
+was; everybody does so every two seconds, should a message have been lost unnoticed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHANNEL = "endings"
 #: Seconds of one part of the log. Clocks of replicas may differ by as much.
 PART = 3600
 #: Seconds between two looks into the log: usually, and where the store did not answer.
-READ_EVERY, READ_AGAIN = 10.0, 1.0
+READ_EVERY, READ_AGAIN = 2.0, 1.0
 #: Attempts to write one down while others do the same.
 MAX_CLAIMS = 1000
 #: Endings kept for a store that does not answer; older ones have reached this process alone.

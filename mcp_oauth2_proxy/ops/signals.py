@@ -1,17 +1,17 @@
-"""What a second Ctrl-C means."""
+"""Signals, handed to the event loop."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
-def on_next_signal(reactor: Any, call: Callable[[], object]) -> None:
-    """Call ``call`` in the reactor when SIGTERM or SIGINT comes from now on, in place of what they did."""
+def on_signals(reactor: Any, numbers: Sequence[int], call: Callable[[], object]) -> None:
+    """Call ``call`` in the reactor when one of these signals comes from now on, in place of what they did."""
 
     def handle(_number: int, _frame: object) -> None:
         reactor.callFromThread(call)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in numbers:
         signal.signal(number, handle)

@@ -87,6 +87,11 @@ class Member(ProcessProtocol):
         return self._link
 
     @property
+    def listens(self) -> bool:
+        """Whether it takes connections."""
+        return self.report is not None and self.report.listens
+
+    @property
     def pid(self) -> int | None:
         """The process's number, ``None`` once it is gone."""
         pid: int | None = getattr(self.transport, "pid", None)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mcp_oauth2_proxy.config.load import Loaded
 from mcp_oauth2_proxy.ops.logs import configure_logging
 from mcp_oauth2_proxy.ops.systemd import ServiceManager
-from mcp_oauth2_proxy.workers.supervisor import EXIT_CONFIG, Supervisor
+from mcp_oauth2_proxy.workers.roster import EXIT_CONFIG
+from mcp_oauth2_proxy.workers.supervisor import Supervisor
 
 
-def supervise(loaded: Loaded, workers: int, *, descriptors: Sequence[int] = ()) -> int:
+def supervise(
+    loaded: Loaded, workers: int, *, reload: Callable[[], Loaded], descriptors: Sequence[int] = ()
+) -> int:
     """Run so many workers until a signal ends them; return the process's exit code, as one process would.
 
-    On Twisted's plain reactor: there is next to nothing to do.
+    ``reload`` returns the configuration as it is said when SIGHUP comes. It runs on Twisted's plain reactor:
+    there is next to nothing to do.
     """
     from twisted.internet import reactor as installed  # noqa: PLC0415 (it installs itself)
 
@@ -34,6 +38,7 @@ def supervise(loaded: Loaded, workers: int, *, descriptors: Sequence[int] = ()) 
         workers,
         reactor,
         on_fatal=stop,
+        reload=reload,
         descriptors=descriptors,
         manager=ServiceManager.from_environment(os.environ, os.getpid()),
     )

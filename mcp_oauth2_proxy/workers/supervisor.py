@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import Callable, Sequence
@@ -16,22 +17,18 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from mcp_oauth2_proxy.config.load import Loaded
-from mcp_oauth2_proxy.ops.signals import on_next_signal
+from mcp_oauth2_proxy.config.problems import ConfigError
+from mcp_oauth2_proxy.ops.signals import on_signals
 from mcp_oauth2_proxy.ops.systemd import ServiceManager
 from mcp_oauth2_proxy.wire.listening import CannotListen, name_of, open_sockets
-from mcp_oauth2_proxy.workers.crew import describe_end, in_the_way, next_pause
 from mcp_oauth2_proxy.workers.member import Member
 from mcp_oauth2_proxy.workers.messages import Start
+from mcp_oauth2_proxy.workers.roster import Roster
 from mcp_oauth2_proxy.workers.shares import needs_private_store
 from mcp_oauth2_proxy.workers.turnstile import Counts
 
-#: What a process ends with whose configuration cannot be used: another one would do the same.
-EXIT_CONFIG = 2
 #: Seconds between two looks at the workers.
 LOOK_EVERY = 1.0
-#: Looks after which a worker that says nothing is taken for dead; it says something every second. Looks
-#: and not seconds, so that a machine that slept, or a container that was paused, kills nobody.
-MAX_SILENCE = 30
 #: Seconds that a worker has beyond ``server.shutdownGrace`` before it is killed.
 GRACE_MARGIN = 3.0
 
@@ -44,7 +41,8 @@ class Supervisor(Service):
     worker takes along no connection but its own (with ``SO_REUSEPORT`` each had a queue of its own, which
     dies with it).
 
-    ``on_fatal`` is called as :class:`~mcp_oauth2_proxy.service.ProxyService` calls it. ``output`` is what
+    ``on_fatal`` is called as :class:`~mcp_oauth2_proxy.service.ProxyService` calls it. ``reload`` returns the
+    configuration as it is said now, for SIGHUP; it may raise :exc:`ConfigError`. ``output`` is what
     the workers have for standard output and error; with ``None`` what they write becomes lines of the
     supervisor's log.
     """
@@ -58,6 +56,7 @@ class Supervisor(Service):
         reactor: Any,
         *,
         on_fatal: Callable[[str], None],
+        reload: Callable[[], Loaded],
         descriptors: Sequence[int] = (),
         manager: ServiceManager,
         output: tuple[int, int] | None = (1, 2),
@@ -66,72 +65,96 @@ class Supervisor(Service):
         self._workers = workers
         self._reactor = reactor
         self._on_fatal = on_fatal
+        self._load = reload
         self._descriptors = descriptors
         self._manager = manager
         self._output = output
         self._sockets: list[socket.socket] = []
         self._directory: str | None = None
         self._counts, self._shared = Counts.create(workers)
-        #: By number; who has ended and is not yet replaced is not here.
-        self._members: dict[int, Member] = {}
-        #: The last pause of each number, and the replacements to come.
-        self._pauses: dict[int, float] = {}
-        self._replacing: dict[int, IDelayedCall] = {}
-        #: Who has ever listened; whether all have, and whether any was ready.
-        self._listened: set[int] = set()
-        self._was_ready = False
+        self._roster = Roster(
+            workers,
+            reactor,
+            start=self._start_process,
+            on_left=self._counts.leave,
+            on_up=lambda: manager.ready(reactor, self._status),
+            on_unusable=self._fatal,
+        )
         self._looking = LoopingCall(self._look)
         self._looking.clock = reactor
         self._failed = False
-        self._stopping = False
-        self._gone: Deferred[None] | None = None
 
     def startService(self) -> None:
         """Bind the socket and start the workers."""
         super().startService()
-        config = self._loaded.config
         try:
-            self._sockets = open_sockets(config.server.listen_address, self._descriptors)
-            if needs_private_store(config, self._workers):
-                # Readable for this user alone, as mkdtemp makes it.
-                self._directory = tempfile.mkdtemp(prefix="mcp-oauth2-proxy-")
+            self._sockets = open_sockets(self._loaded.config.server.listen_address, self._descriptors)
+            self._make_room()
         except CannotListen as error:
             self._fatal(str(error))
             return
         except OSError as error:
-            self._fatal(
-                "store.url: memory:// with more than one worker needs a directory for temporary files: "
-                f"{error.strerror} (set TMPDIR, or another store.url)"
-            )
+            self._fatal(_no_room(error))
             return
         self._log.info(
             "{workers} workers on {address}",
             workers=self._workers,
             address=", ".join(map(name_of, self._sockets)),
         )
-        for number in range(1, self._workers + 1):
-            self._start_worker(number)
+        self._roster.begin()
         self._looking.start(LOOK_EVERY, now=False)
+        self._reactor.callWhenRunning(on_signals, self._reactor, [signal.SIGHUP], self.reload)
+
+    def reload(self) -> None:
+        """Read the configuration again, and have every worker succeeded by one that runs with it.
+
+        The socket stays open all the while, so that no connection is refused. With a configuration that
+        cannot be used everything stays as it was.
+        """
+        before = self._loaded
+        try:
+            self._loaded = self._load()
+            self._make_room()
+        except ConfigError as error:
+            self._loaded = before
+            for problem in error.problems:
+                self._log.error("configuration: {problem}", problem=str(problem))
+            self._log.error("the configuration cannot be used: going on with the old one")
+            return
+        except OSError as error:
+            self._loaded = before
+            self._log.error("{problem}: going on with the old configuration", problem=_no_room(error))
+            return
+        server, old = self._loaded.config.server, before.config.server
+        if (server.listen_address, server.workers) != (old.listen_address, old.workers):
+            self._log.warn("server.listenAddress and server.workers change with a restart, not with SIGHUP")
+
+        def undo() -> None:
+            self._loaded = before
+
+        if self._roster.roll(undo):
+            self._log.info("replacing the workers one after the other, with the configuration as it is now")
+        else:
+            undo()
+            self._log.warn("the workers are being replaced, or stopped, already")
 
     def stopService(self) -> Deferred[None]:
         """Close the socket, have every worker drain, and fire when the last has ended."""
         super().stopService()
-        self._stopping = True
         self._manager.stopping()
-        for call in self._replacing.values():
-            call.cancel()
         for listening in self._sockets:
             listening.close()
-        self._log.info("stopping: {count} workers drain", count=len(self._members))
-        for member in self._members.values():
-            member.dismiss()
+        self._log.info("stopping: {count} workers drain", count=len(self._roster.everybody))
         limit = self._loaded.config.server.shutdown_grace + GRACE_MARGIN
-        patience = self._reactor.callLater(limit, self._cut, "the grace is over")
-        on_next_signal(self._reactor, lambda: self._cut("a second signal came"))
-        self._gone = Deferred()
-        if not self._members:
-            self._gone.callback(None)
-        return self._gone.addCallback(self._stopped, patience)
+        patience = self._reactor.callLater(limit, self._roster.kill, "the grace is over")
+        on_signals(
+            self._reactor,
+            [signal.SIGTERM, signal.SIGINT],
+            lambda: self._roster.kill("a second signal came"),
+        )
+        gone: Deferred[None] = Deferred()
+        self._roster.end(lambda: gone.callback(None))
+        return gone.addCallback(self._stopped, patience)
 
     def _stopped(self, _: None, patience: IDelayedCall) -> None:
         if patience.active():
@@ -144,114 +167,35 @@ class Supervisor(Service):
         self._manager.stopped()
         self._log.info("all workers have ended")
 
-    def _cut(self, why: str) -> None:
-        for member in self._members.values():
-            self._log.warn("killing worker {worker}: {why}", worker=member.number, why=why)
-            member.kill()
+    def _make_room(self) -> None:
+        """Make the directory of the private store where one is needed; raises ``OSError``."""
+        if self._directory is None and needs_private_store(self._loaded.config, self._workers):
+            # Readable for this user alone, as mkdtemp makes it.
+            self._directory = tempfile.mkdtemp(prefix="mcp-oauth2-proxy-")
 
-    def _start_worker(self, number: int) -> None:
-        """Start a worker; who joins others takes connections once it is ready, the first ones at once."""
-        self._replacing.pop(number, None)
-        member = Member(number, born=self._reactor.seconds(), on_report=self._reported, on_end=self._ended)
+    def _start_process(self, member: Member, listens: bool) -> None:
+        private = needs_private_store(self._loaded.config, self._workers) and self._directory
         start = Start(
-            number=number,
+            number=member.number,
             workers=self._workers,
             said=self._loaded.said,
-            private_store=self._directory and os.path.join(self._directory, "store.db"),
+            private_store=os.path.join(private, "store.db") if private else None,
             sockets=len(self._sockets),
-            listens=not any(self._listening(other) for other in self._members.values()),
+            listens=listens,
         )
-        self._members[number] = member
-        try:
-            member.start(
-                self._reactor, start, counts=self._shared, sockets=self._sockets, output=self._output
-            )
-        except OSError as error:
-            del self._members[number]
-            self._replace(number, f"cannot be started: {error}", lived=0.0)
-            return
-        self._log.info("worker {worker} is process {pid}", worker=number, pid=member.pid)
-
-    @staticmethod
-    def _listening(member: Member) -> bool:
-        return member.report is not None and member.report.listens
-
-    def _reported(self, member: Member) -> None:
-        report = member.report
-        assert report is not None  # noqa: S101 (it has just come)
-        if report.listens:
-            self._listened.add(member.number)
-            self._was_ready = self._was_ready or not report.reasons
-            if self._complete:
-                self._manager.ready(self._reactor, self._status)
-        self._tell_all()
-
-    @property
-    def _complete(self) -> bool:
-        return len(self._listened) == self._workers
-
-    def _reports(self) -> dict[int, Any]:
-        return {
-            number: self._members[number].report if number in self._members else None
-            for number in range(1, self._workers + 1)
-        }
-
-    def _tell_all(self) -> None:
-        reports = self._reports()
-        for member in self._members.values():
-            member.tell_others(in_the_way(reports, complete=self._complete, but=member.number))
+        member.start(self._reactor, start, counts=self._shared, sockets=self._sockets, output=self._output)
 
     def _status(self) -> str:
-        return "\n".join(in_the_way(self._reports(), complete=self._complete)) or "ready"
-
-    def _ended(self, member: Member, exit_code: int | None, signal_number: int | None) -> None:
-        del self._members[member.number]
-        self._counts.leave(member.number)
-        how = describe_end(exit_code, signal_number)
-        if self._stopping:
-            if exit_code != 0:
-                self._log.warn("worker {worker} {how}", worker=member.number, how=how)
-            if not self._members and self._gone is not None:
-                self._gone.callback(None)
-            return
-        if exit_code == EXIT_CONFIG and not self._was_ready:
-            self._fatal(f"worker {member.number} cannot work with this configuration")
-            return
-        self._replace(member.number, how, lived=self._reactor.seconds() - member.born)
-        # Nobody is left to take connections while those that are to come wait until they are ready.
-        if not any(self._listening(other) for other in self._members.values()):
-            for other in self._members.values():
-                other.listen()
-        self._tell_all()
-
-    def _replace(self, number: int, how: str, *, lived: float) -> None:
-        pause = self._pauses[number] = next_pause(self._pauses.get(number, 0.0), lived)
-        self._log.error(
-            "worker {worker} {how} after {lived:.0f} s; another one starts in {pause:g} s",
-            worker=number,
-            how=how,
-            lived=lived,
-            pause=pause,
-        )
-        self._replacing[number] = self._reactor.callLater(pause, self._start_worker, number)
+        return "\n".join(self._roster.in_the_way()) or "ready"
 
     def _look(self) -> None:
-        """Kill who has hung, and bury whoever was left to us."""
-        for member in self._members.values():
-            member.silent += 1
-            if member.silent == MAX_SILENCE:
-                self._log.error(
-                    "worker {worker} has said nothing for {silent} looks: killing it",
-                    worker=member.number,
-                    silent=member.silent,
-                )
-                member.kill()
+        self._roster.look()
         if os.getpid() == 1:
             self._bury_strangers()
 
     def _bury_strangers(self) -> None:
         """As the first process of a container we inherit orphans, and their ends are ours to take note of."""
-        ours = {member.pid for member in self._members.values()}
+        ours = {member.pid for member in self._roster.everybody}
         while True:
             try:
                 dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -266,3 +210,10 @@ class Supervisor(Service):
         if not self._failed:
             self._failed = True
             self._on_fatal(message)
+
+
+def _no_room(error: OSError) -> str:
+    return (
+        "store.url: memory:// with more than one worker needs a directory for temporary files: "
+        f"{error.strerror} (set TMPDIR, or another store.url)"
+    )

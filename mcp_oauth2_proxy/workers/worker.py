@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -26,8 +27,8 @@ from mcp_oauth2_proxy.config.problems import ConfigError
 from mcp_oauth2_proxy.service import ProxyService, run
 from mcp_oauth2_proxy.workers.member import COUNTS, FIRST_SOCKET, LINK
 from mcp_oauth2_proxy.workers.messages import MAX_LINE, Report, Start
+from mcp_oauth2_proxy.workers.roster import EXIT_CONFIG
 from mcp_oauth2_proxy.workers.shares import share_of
-from mcp_oauth2_proxy.workers.supervisor import EXIT_CONFIG
 from mcp_oauth2_proxy.workers.turnstile import Counts, SharedPort, is_ahead
 
 #: Seconds between two looks at the worker's own state; what has changed is reported.
@@ -56,6 +57,7 @@ class WorkerService(ProxyService):
 
     number: int
     counts: Counts
+    _counted = False
     #: Called when it has begun to take connections, which is news for the supervisor.
     on_listening: Callable[[], None] | None = None
 
@@ -75,8 +77,9 @@ class WorkerService(ProxyService):
         """Tell the others how many connections this worker has, while it takes more."""
         if self.listens:
             self.counts.tell(self.number, len(self.site.connections))
-        else:
-            self.counts.leave(self.number)
+        elif self._counted:
+            self.counts.leave(self.number)  # once: the number may have a successor
+        self._counted = self.listens
 
     def _is_ahead(self) -> bool:
         self.tell_count()
@@ -157,6 +160,8 @@ class Link(LineOnlyReceiver):
 
 def main() -> int:
     """Run the worker until it is told to end; return the process's exit code."""
+    # A reload is the supervisor's business, and so is a terminal that goes away.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     ours = socket.socket(fileno=LINK)
     try:
         start, rest = receive_start(ours)

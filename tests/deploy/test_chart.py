@@ -308,22 +308,6 @@ class Rendering(SynchronousTestCase):
         self.assertNotIn("replicas", manifests(CASES["full"])["Deployment"]["spec"])
         self.assertEqual(manifests(CASES["minimal"])["Deployment"]["spec"]["replicas"], 1)
 
-    def test_workers_that_share_a_file(self) -> None:
-        """On a read-only root several workers get a /tmp to write to, where they need one."""
-        minimal = CASES["minimal"]
-        for settings, needed in (
-            ((), False),
-            (("config.server.workers=1",), False),
-            (("config.server.workers=2",), True),
-            (("config.server.workers=auto",), True),
-            (("config.server.workers=2", "config.store.url=redis://redis"), False),
-            (("config.server.workers=2", "config.store.urlFile=/etc/store"), False),
-        ):
-            spec = pod(manifests(minimal, *settings))
-            mounts = [mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]]
-            volumes = [volume["name"] for volume in spec["volumes"]]
-            self.assertEqual(("/tmp" in mounts, "tmp" in volumes), (needed, needed), settings)
-
 
 class Refusals(SynchronousTestCase):
     """What cannot work is refused by Helm, not by a pod that restarts for ever."""

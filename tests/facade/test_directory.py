@@ -358,7 +358,7 @@ class ByTheOperator(SynchronousTestCase):
             return world.request("POST", "/oauth/register", headers=headers, body=body)
 
         self.assertEqual(register(f"Bearer {token}").code, 201)
-        for given in ([], ["Bearer "], ["Bearer wrong"], [token], [f"Basic {token}"], [f"Bearer {token} "]):
+        for given in ([], ["Bearer "], ["Bearer wrong"], [token], [f"Basic {token}"], [f"Bearer {token}x"]):
             answer = register(*given)
             self.assertEqual((answer.code, answer.json["error"]), (401, "invalid_token"), given)
             self.assertIn("Bearer", (answer.headers.getRawHeaders("WWW-Authenticate") or [""])[0])

@@ -285,6 +285,19 @@ class Replicas(RefreshCase):
             self.assert_refused(world.refresh(self.client, self.token), 400, "invalid_grant")
         self.assertEqual(len(self.world.realm.refreshes), 1)
 
+    def test_an_answer_that_is_written_late(self) -> None:
+        """By then its token's successor is used already, and stays so."""
+        held = self.hold()
+        answers = self.start()
+        self.world.store.down = True
+        self.let_go(held)
+        successor = answers[0].json["refresh_token"]
+        self.assertEqual(self.other.refresh(self.client, successor).code, 200)
+        self.world.store.down = False
+        self.wait(REMEMBER_AGAIN + GRACE + 1)
+        self.assert_refused(self.other.refresh(self.client, successor), 400, "invalid_grant")
+        self.assertEqual(len(self.world.realm.refreshes), 2)
+
     def test_the_answer_is_kept_and_the_number_is_not(self) -> None:
         """The store fails between the two: retries hear the answer, and the number follows."""
         self.world.store.refuses = "family:"

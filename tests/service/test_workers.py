@@ -141,6 +141,39 @@ class Stopping(CrewCase):
             self.assertNotIn("Traceback", proxy.output)
 
 
+class Reloading(CrewCase):
+    """SIGHUP, with a configuration that has changed."""
+
+    def test_no_request_is_lost(self) -> None:
+        """New workers with the new configuration take over while requests go on, and none of those fails."""
+        proxy = self.start(log={"level": "INFO"})
+        self.one_of_each(proxy)
+        before = self.pids(proxy)
+        proxy.rewrite(headers={"mutations": [{"action": "add", "name": "X-New", "value": "yes"}]})
+        proxy.program.send_signal(signal.SIGHUP)
+        statuses = set()
+        while "every worker has been replaced" not in proxy.output:
+            statuses.add(self.fresh(proxy))
+        self.assertEqual(statuses, {200})
+        after = self.pids(proxy)
+        self.assertEqual(set(before.values()) & set(after.values()), set())
+        with connect(proxy.port) as client:
+            client.sendall(self.get("/mcp"))
+            self.assertIn(b"X-New", read_answer(client)[2])
+        wait_until(lambda: not any(map(alive, before.values())), "the old ones end", PATIENCE, proxy.program)
+        self.assertEqual(proxy.stop(), 0)
+
+    def test_a_configuration_that_cannot_be_used(self) -> None:
+        """The log names each mistake, and everything goes on as it was."""
+        proxy = self.start()
+        proxy.rewrite(upstream={"url": "nowhere"})
+        proxy.program.send_signal(signal.SIGHUP)
+        proxy.program.wait_for("going on with the old one", PATIENCE)
+        self.assertIn("upstream.url", proxy.output)
+        self.assertEqual(self.fresh(proxy), 200)
+        self.assertEqual(proxy.stop(), 0)
+
+
 class Refusing(CrewCase):
     """What cannot work is told once, with exit code 2."""
 

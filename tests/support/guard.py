@@ -1,7 +1,7 @@
 """``python guard.py COMMAND...``: run a command that must not outlive the tests.
 
 The guard leads a process group of its own. When its standard input ends, which happens even if the tests are
-killed, it kills the whole group. SIGTERM and SIGINT go on to the command, whose exit code becomes its own.
+killed, it kills the whole group. SIGTERM, SIGINT and SIGHUP go on to the command; its exit code is ours.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import threading
 def main(command: list[str]) -> int:
     """Run ``command`` to its end and return its exit code."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda received, _frame: child.send_signal(received))
 
     def watch() -> None:

@@ -46,18 +46,23 @@ class Proxy:
         self._ready = f"{self.base_url}/readyz"
         self._directory = tempfile.TemporaryDirectory()
         path = Path(self._directory.name) / "config.yaml"
-        defaults: dict[str, Any] = {
+        self._path = path
+        self._configuration: dict[str, Any] = {
             "server": {"listenAddress": f"127.0.0.1:{self.port}", "shutdownGrace": "2s"},
             "auth": {"baseUrl": self.base_url},
         }
-        for section, settings in configuration.items():
-            defaults[section] = {**defaults.get(section, {}), **settings}
-        path.write_text(yaml.safe_dump(defaults), encoding="utf-8")
+        self.rewrite(**configuration)
         self.program = Program(
             [sys.executable, "-m", "mcp_oauth2_proxy", "serve", "--config", str(path)],
             environment=clean_environment(**environment),
             directory=Path(self._directory.name),
         )
+
+    def rewrite(self, **sections: dict[str, Any]) -> None:
+        """Write the configuration file, ``sections`` laid over what it was before."""
+        for section, settings in sections.items():
+            self._configuration[section] = {**self._configuration.get(section, {}), **settings}
+        self._path.write_text(yaml.safe_dump(self._configuration), encoding="utf-8")
 
     @property
     def output(self) -> str:

@@ -90,6 +90,10 @@ class FakeReactor(Clock):
         process.link = factory.buildProtocol(None)
         process.link.makeConnection(process.wire)
 
+    def callWhenRunning(self, call: Callable[..., Any], *arguments: Any) -> None:
+        """Call it: it runs."""
+        call(*arguments)
+
     def callFromThread(self, call: Callable[..., Any], *arguments: Any) -> None:
         """Call it."""
         call(*arguments)

@@ -9,15 +9,17 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from mcp_oauth2_proxy.config.load import Said, load_said
+from mcp_oauth2_proxy.config.load import Loaded, Said, load_said
 from mcp_oauth2_proxy.ops.systemd import ServiceManager
 from mcp_oauth2_proxy.workers import supervisor as module
 from mcp_oauth2_proxy.workers.member import MAX_WRITTEN, Member
 from mcp_oauth2_proxy.workers.messages import Report
-from mcp_oauth2_proxy.workers.supervisor import GRACE_MARGIN, MAX_SILENCE, Supervisor
+from mcp_oauth2_proxy.workers.roster import MAX_SILENCE
+from mcp_oauth2_proxy.workers.supervisor import GRACE_MARGIN, Supervisor
 from tests.config.examples import MINIMAL
 from tests.workers.reactor import FakeProcess, FakeReactor
 
@@ -30,22 +32,31 @@ class SupervisorCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = FakeReactor()
         self.fatal: list[str] = []
-        self.second_signal: Any = None
+        #: What a signal does, by its number.
+        self.signals: dict[int, Any] = {}
 
-        def note(_reactor: object, call: Any) -> None:
-            self.second_signal = call
+        def note(_reactor: object, numbers: list[int], call: Any) -> None:
+            self.signals.update(dict.fromkeys(numbers, call))
 
-        self.patch(module, "on_next_signal", note)
+        self.patch(module, "on_signals", note)
 
     def start(self, **settings: str) -> Supervisor:
         overrides = {"server.listenAddress": "127.0.0.1:0", **settings}
-        loaded = load_said(Said("c", MINIMAL.encode(), overrides), {})
+        self.said = Said("c", MINIMAL.encode(), overrides)
         self.supervisor = Supervisor(
-            loaded, 2, self.reactor, on_fatal=self.fatal.append, manager=ServiceManager()
+            self.load(),
+            2,
+            self.reactor,
+            on_fatal=self.fatal.append,
+            reload=self.load,
+            manager=ServiceManager(),
         )
         self.supervisor.startService()
         self.addCleanup(self.end)
         return self.supervisor
+
+    def load(self) -> Loaded:
+        return load_said(self.said, {})
 
     def end(self) -> None:
         if self.supervisor.running:
@@ -243,6 +254,109 @@ class Whole(SupervisorCase):
         self.assertEqual((one.told(), two.told()), ([], []))
 
 
+class Reloading(SupervisorCase):
+    """SIGHUP."""
+
+    def reload(self, **settings: str) -> None:
+        self.said = evolve(self.said, overrides={**self.said.overrides, **settings})
+        self.signals[signal.SIGHUP]()
+
+    def test_one_after_the_other(self) -> None:
+        """The new one is ready and takes connections before the old one drains; then the next."""
+        self.start()
+        one, two = self.up()
+        self.reload(**{"log.level": "DEBUG"})
+        self.assertEqual(len(self.processes), 3)
+        new = self.processes[2]
+        (start,) = new.told()
+        self.assertEqual((start["number"], start["listens"]), (1, False))
+        self.assertEqual(start["overrides"]["log.level"], "DEBUG")
+        new.say(WAITING)
+        self.assertEqual((one.told(), two.told()), ([], []))
+        new.say(UP)
+        self.assertEqual((one.told(), two.told()), ([{"order": "drain"}], []))
+        self.assertEqual(len(self.processes), 4)
+        one.end(0)
+        self.processes[3].say(UP)
+        self.assertEqual(two.told(), [{"order": "drain"}])
+        two.end(0)
+        self.reactor.advance(60)
+        self.assertEqual(len(self.processes), 4, "nobody who was told to end is replaced")
+
+    def test_a_configuration_that_cannot_be_used(self) -> None:
+        """Everything stays as it was, for those who are replaced later too."""
+        self.start()
+        one, _ = self.up()
+        self.reload(**{"upstream.url": "nowhere"})
+        self.assertEqual(len(self.processes), 2)
+        one.end(signal=signal.SIGKILL)
+        self.reactor.advance(1)
+        self.assertNotIn("upstream.url", self.processes[2].told()[0]["overrides"])
+        self.assertEqual(self.fatal, [])
+
+    def test_new_ones_that_end(self) -> None:
+        """The old ones stay, with the old configuration."""
+        self.start()
+        one, two = self.up()
+        self.reload(**{"log.level": "DEBUG"})
+        self.processes[2].end(exit_code=2)
+        self.reactor.advance(60)
+        self.assertEqual(len(self.processes), 3)
+        self.assertEqual((one.told(), two.told(), self.fatal), ([], [], []))
+        one.end(signal=signal.SIGKILL)
+        self.reactor.advance(1)
+        self.assertNotIn("log.level", self.processes[3].told()[0]["overrides"])
+
+    def test_an_old_one_that_dies_meanwhile(self) -> None:
+        """Its successor is there already, and no other is started."""
+        self.start()
+        one, _ = self.up()
+        self.reload()
+        one.end(signal=signal.SIGKILL)
+        self.reactor.advance(60)
+        self.assertEqual(len(self.processes), 3)
+        self.processes[2].say(UP)
+        self.assertEqual(len(self.processes), 4)
+
+    def test_both_die(self) -> None:
+        """A successor that ends after the old one is replaced like any other."""
+        self.start()
+        one, _ = self.up()
+        self.reload()
+        one.end(signal=signal.SIGKILL)
+        self.processes[2].end(exit_code=1)
+        self.reactor.advance(1)
+        self.assertEqual([process.told()[0]["number"] for process in self.processes[2:]], [1, 1])
+
+    def test_twice(self) -> None:
+        """A second SIGHUP does not begin anew."""
+        self.start()
+        self.up()
+        self.reload()
+        self.reload()
+        self.assertEqual(len(self.processes), 3)
+
+    def test_stopping_meanwhile(self) -> None:
+        """SIGTERM ends old and new."""
+        self.start()
+        one, two = self.up()
+        self.reload()
+        stopped = self.supervisor.stopService()
+        self.assertEqual(self.processes[2].signals, [signal.SIGTERM])
+        for process in (self.processes[2], one, two):
+            self.assertNoResult(stopped)
+            process.end(0)
+        self.successResultOf(stopped)
+        self.assertEqual(len(self.processes), 3)
+
+    def test_another_store(self) -> None:
+        """A store that all can use takes the place of the private one."""
+        self.start()
+        self.up()
+        self.reload(**{"store.url": "redis://redis"})
+        self.assertIsNone(self.processes[2].told()[0]["private_store"])
+
+
 class Stopping(SupervisorCase):
     """SIGTERM."""
 
@@ -293,5 +407,5 @@ class Stopping(SupervisorCase):
         self.start()
         one, two = self.up()
         self.supervisor.stopService()
-        self.second_signal()
+        self.signals[signal.SIGTERM]()
         self.assertEqual((one.signals, two.signals), ([signal.SIGKILL], [signal.SIGKILL]))

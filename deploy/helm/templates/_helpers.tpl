@@ -114,14 +114,6 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if and (gt $most 1) (or (hasPrefix "memory:" $url) (hasPrefix "sqlite:" $url)) -}}true{{- end -}}
 {{- end -}}
 
-{{/* "true" where several workers share a private file in /tmp, and the root file system is read-only. */}}
-{{- define "mcp-oauth2-proxy.needsTmp" -}}
-{{- $store := .Values.config.store | default dict -}}
-{{- $server := .Values.config.server | default dict -}}
-{{- $memory := and (empty $store.urlFile) (hasPrefix "memory:" ($store.url | default "memory://")) -}}
-{{- if and $memory (ne (toString ($server.workers | default 1)) "1") -}}true{{- end -}}
-{{- end -}}
-
 {{/* Stop before Kubernetes does: what is missing, cannot work, or would be a secret in a ConfigMap. */}}
 {{- define "mcp-oauth2-proxy.check" -}}
 {{- $values := .Values -}}
