@@ -66,6 +66,10 @@ class Tokens:
         """Return whether the person gave access that outlives the session (scope ``offline_access``)."""
         return OFFLINE_ACCESS in (self.scope or "").split()
 
+    def have_ended(self, endings: Endings) -> bool:
+        """Return whether the session ended after the tokens were issued."""
+        return endings.ended(self.session, self.subject, self.issued_at, offline=self.is_offline)
+
 
 @frozen
 class CodeGrant:

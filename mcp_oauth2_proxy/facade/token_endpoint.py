@@ -109,6 +109,8 @@ async def _redeem_code(facade: Facade, form: Parameters, client: Client) -> dict
     except SealError as error:
         raise invalid_grant("the code is no longer valid", Reason.CODE_UNKNOWN) from error
     grant.check(form, client, facade.base_url)
+    if grant.tokens.have_ended(facade.endings.known):
+        raise invalid_grant("the session has ended", Reason.REFRESH_ENDED, "before its code was redeemed")
     if await facade.vault.take(key, Purpose.CODE, ttl) is None:
         raise invalid_grant("the code was used before", Reason.CODE_REUSED)
     await facade.vault.mark(spent, client.digest.encode("ascii"), ttl)

@@ -68,6 +68,14 @@ class Logout(SynchronousTestCase):
         """They are ignored (section 2.5)."""
         self.assertEqual(self.send(state="x", more="y").code, 200)
 
+    def test_a_code_that_waits(self) -> None:
+        """A login whose session ends before the client has redeemed the code brings no tokens."""
+        self.world.realm.single_sign_on = 77
+        code = self.world.code_for(self.client)
+        self.send(self.world.realm.logout_token("jti-2", Ending(session="session-77", at=START)))
+        answer = self.world.redeem(self.client, code)
+        self.assertEqual((answer.code, answer.json["error"]), (400, "invalid_grant"))
+
     def test_a_whole_person(self) -> None:
         """A token with a subject alone ends all sessions of today, and none of tomorrow."""
         another = self.log_in(self.client)
