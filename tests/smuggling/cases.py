@@ -47,7 +47,7 @@ class RequestCase:
     #: What the upstream gets, in order: method, target and body of each request, with spaces between.
     upstream: tuple[bytes, ...]
     #: Whether the connection ends with the last answer. If not, the next request on it is answered, unless
-    #: it ``waits``: then the last request is not whole, and nothing happens until its client goes on.
+    #: it ``waits``: then the last request is not whole, and it is 408 if its client does not go on.
     closed: bool
     waits: bool
     #: Header names that must not reach the upstream.

@@ -53,7 +53,7 @@ class MemoryProxy:
             upstream=Upstream(url="http://upstream:3000"),
             mutations=(mark,),
         )
-        agent = WireAgent(self.clock, connect_timeout=5, response_header_timeout=10, idle_timeout=4)
+        agent = WireAgent(self.clock, connect_timeout=5, response_header_timeout=300, idle_timeout=4)
         agent._endpoint = lambda key: _Endpoint(self)  # type: ignore[assignment, return-value]
         proxy = ProxyResource(
             config,

@@ -52,6 +52,15 @@ class Requests(SynchronousTestCase):
             proxy.run()
             self.assertEqual([one.status for one in read_answers(client.sent, ended=False)], [200])
             self.assertEqual(proxy.upstream.requests[-1].line, b"GET /next")
+        if case.waits:
+            # Whoever pauses is told so and sent away: what comes later must not be the next request.
+            proxy.clock.advance(31)
+            proxy.run()
+            last = read_answers(client.sent, methods, ended=True)[len(answers) :]
+            self.assertEqual([answer.status for answer in last], [408])
+            client.receive(NEXT)
+            proxy.run()
+            self.assertEqual(len(proxy.upstream.requests), len(case.upstream))
         self.assertEqual(proxy.upstream.complaints(), [])
         present = {name.lower() for request in proxy.upstream.requests for name, _ in request.headers}
         self.assertEqual(present & set(case.absent), set())

@@ -12,7 +12,7 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface.verify import verifyObject
 
 from mcp_oauth2_proxy.wire.channel import LAST_CHANCE, MAX_DRAINED, MAX_PIPELINED
-from mcp_oauth2_proxy.wire.errors import BodyIncomplete
+from mcp_oauth2_proxy.wire.errors import BodyIncomplete, BodyMalformed
 from mcp_oauth2_proxy.wire.interfaces import IStreamingRequest
 from mcp_oauth2_proxy.wire.limits import Limits
 from mcp_oauth2_proxy.wire.site import WireSite
@@ -177,6 +177,19 @@ class Streaming(ChannelCase):
         request.abort()
         self.failureResultOf(finished)
         self.assertEqual(self.done, [request])
+
+    def test_a_broken_body(self) -> None:
+        """Its reader hears it; the answer is the last one, and not lost to what the client still sends."""
+        self.wire.receive(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+        (request,) = self.root.requests
+        reader = Reader()
+        request.deliverBody(reader)
+        self.assertIsInstance(reader.reason, BodyMalformed)
+        request.finish()
+        self.assertIn(b"Connection: close\r\n", self.wire.sent)
+        self.assertEqual((self.wire.half_closed, self.wire.over), (True, False))
+        self.clock.advance(31)
+        self.assertTrue(self.wire.over)
 
 
 class Order(ChannelCase):
