@@ -57,6 +57,10 @@ class WireReactor(AsyncioSelectorReactor):
         #: Calls a function once the present turn of the event loop is over.
         self.soon = loop.call_soon
 
+    def reads(self, transport: Any) -> bool:
+        """Return whether ``transport`` wants to read."""
+        return transport in self._readers
+
     def listenTCP(
         self, port: int, factory: Factory[Any], backlog: int = 50, interface: str = ""
     ) -> IListeningPort:

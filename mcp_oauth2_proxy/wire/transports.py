@@ -6,10 +6,31 @@ system calls and a turn of the loop for each write.
 
 from __future__ import annotations
 
+import socket
+from typing import Any
+
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.tcp import Client, Connection, Server
 
 
 class _WritingAtOnce(Connection):
+    reactor: Any
+
+    def doRead(self) -> ConnectionLost | ConnectionDone | None:  # type: ignore[override]
+        """See :class:`twisted.internet.interfaces.IReadDescriptor`.
+
+        uvloop tells of an error (a reset) once, lets the reader run once, and never speaks of the socket
+        again: where that reader found data, which had come before the reset, nobody would hear of it. So
+        the socket is asked, and what is left is read on the spot. Its end then is none: it was a reset.
+        """
+        why = super().doRead()
+        if why is None and self.connected and self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            while why is None and self.connected and self.reactor.reads(self):
+                why = super().doRead()
+            return CONNECTION_LOST
+        return why
+
     def write(self, data: bytes) -> None:
         """See :class:`twisted.internet.interfaces.ITransport`."""
         if (
