@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 from twisted.internet.task import deferLater
 from twisted.internet.tcp import Port
 from twisted.logger import Logger
@@ -54,8 +54,9 @@ from mcp_oauth2_proxy.wire.trust import TrustPolicy
 
 #: Seconds between two looks at whether the last connection has closed, while draining.
 DRAIN_POLL = 0.05
-#: Seconds that the first look at the realm may take before clients are let in without: until its keys are
-#: there they would be turned away, where a load balancer would find them another replica.
+#: Seconds that the first look at realm and store may take before clients are let in without. Until the keys
+#: are there they would be turned away, where a load balancer would find them another replica; and until the
+#: endings of sessions are known somebody who is logged out would be let in.
 FIRST_LOOK = 3.0
 
 
@@ -168,7 +169,7 @@ class ProxyService(Service):
         )
 
     def startService(self) -> None:
-        """Take the port, look for the realm, and listen once it was looked for."""
+        """Take the port, look for the realm and at the store, and listen once both were looked at."""
         super().startService()
         try:
             self._sockets = open_sockets(self._config.server.listen_address, self._descriptors)
@@ -180,7 +181,8 @@ class ProxyService(Service):
         self._facade.endings.start()
         self._relay.streams.start()
         if self._listens_at_once:
-            self._realm.looked().addTimeout(FIRST_LOOK, self._reactor).addBoth(lambda _: self.listen())
+            looks = DeferredList([self._realm.first_look, self._facade.endings.first_look])
+            looks.addTimeout(FIRST_LOOK, self._reactor).addBoth(lambda _: self.listen())
 
     def listen(self) -> None:
         """Take connections from now on."""

@@ -16,6 +16,7 @@ from mcp_oauth2_proxy.config.reference import with_reference
 from mcp_oauth2_proxy.config.schema import json_schema
 from mcp_oauth2_proxy.troubles import TROUBLES
 from tools import chart_schema
+from tools.capacity import with_capacity
 
 REPOSITORY = Path(__file__).parents[1]
 BEGIN, END = "<!-- reasons:begin -->", "<!-- reasons:end -->"
@@ -46,6 +47,7 @@ def main() -> None:
     _rewrite("deploy/helm/values.schema.json", lambda _: chart_schema.rendered())
     _rewrite("README.md", with_reference)
     _rewrite("docs/troubleshooting.md", with_reasons)
+    _rewrite("docs/scaling.md", with_capacity)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,8 @@ class SharedEndings:
         self._reading: Deferred[None] | None = None
         self._read_again = False
         self._next_read: IDelayedCall | None = None
+        #: Fires, for one who waits, once the log has been read, or could not be.
+        self.first_look: Deferred[None] = Deferred()
         self._unsaved: dict[Ending, None] = {}
         self._subscribing: Deferred[Unsubscribe] | None = None
         self._running = False
@@ -139,6 +141,8 @@ class SharedEndings:
 
     def _was_read(self, result: Failure | None) -> None:
         self._reading = None
+        if not self.first_look.called:
+            self.first_look.callback(None)
         if isinstance(result, Failure) and not result.check(OAuthError, CancelledError):
             self._log.failure("endings cannot be read", failure=result)
         if self._running:

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from treq.client import HTTPClient
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -68,7 +68,8 @@ class Realm(Service):
         self._reason = f"discovery of {self._url} has not finished yet"
         self._finding: Deferred[None] | None = None
         self._retry: IDelayedCall | None = None
-        self._looked: list[Deferred[None]] | None = []
+        #: Fires, for one who waits, once the realm has been looked for, whether it was found or not.
+        self.first_look: Deferred[None] = Deferred()
         self.metadata: ProviderMetadata | None = None
 
     @property
@@ -95,22 +96,12 @@ class Realm(Service):
         """See :class:`IRealm`."""
         return None if self.metadata is not None and self._keyring.keys is not None else self._reason
 
-    def looked(self) -> Deferred[None]:
-        """Return what fires once the realm has been looked for, whether it was found or not."""
-        if self._looked is None:
-            return succeed(None)
-        waiting: Deferred[None] = Deferred()
-        self._looked.append(waiting)
-        return waiting
-
     def _find(self, retry_after: float) -> None:
         self._finding = Deferred.fromCoroutine(self._discover(retry_after)).addCallback(self._tell_looked)
 
     def _tell_looked(self, _: None) -> None:
-        waiting, self._looked = self._looked, None
-        for one in waiting or ():
-            if not one.called:
-                one.callback(None)
+        if not self.first_look.called:
+            self.first_look.callback(None)
 
     async def _discover(self, retry_after: float) -> None:
         try:

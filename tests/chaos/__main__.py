@@ -50,7 +50,13 @@ def main(reactor: Any) -> Deferred[None]:
     seed = chosen.seed or f"{time.time_ns() % 10**9}"
     again = ["make", "chaos", f"CHAOS_SEED={seed}", f"CHAOS_SECONDS={chosen.seconds:g}"]
     again += [f"CHAOS_WORKERS={chosen.workers}", f"CHAOS_PROVIDER={chosen.provider}"]
-    plan = Plan(chosen.workers, chosen.provider == "keycloak", chosen.log_level, direct=not chosen.rolling)
+    plan = Plan(
+        chosen.workers,
+        chosen.provider == "keycloak",
+        chosen.log_level,
+        direct=not chosen.rolling,
+        sticky=bool(chosen.rolling),
+    )
     if chosen.rolling:
         story, pause = rolling_restart(chosen.rolling), 0.05
         again = ["python", "-m", "tests.chaos", *sys.argv[1:]]

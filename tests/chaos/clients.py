@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 
 from tests.chaos.history import Moment, Streamed, Tried
 from tests.chaos.http import EventStream, Lost, StreamEvent
+from tests.chaos.invariants import AFTER_THE_END
 from tests.chaos.sessions import Member, Session, Trouble
 
 if TYPE_CHECKING:
@@ -32,8 +33,12 @@ _OLD = 3
 class Client:
     """One client. ``worked`` says when each of its steps last began and then worked."""
 
-    def __init__(self, world: World, name: str, seed: str, pause: float = PAUSE) -> None:
+    def __init__(
+        self, world: World, name: str, seed: str, pause: float = PAUSE, *, ends: bool = True
+    ) -> None:
         self.pause = pause
+        #: Whether it ends its sessions: what is under way with one that ends is cut.
+        self.ends = ends
         self.world = world
         self.name = name
         self.random = Random(f"{seed} {name}")
@@ -62,7 +67,7 @@ class Client:
     def _choose(self) -> str:
         session = self.member.session
         if self.hurry is None and self.member.ended and self.world.pace.now().pace < self._until:
-            return "call after the end"
+            return AFTER_THE_END
         if session is None:
             return "log in"
         if self.hurry is not None:
@@ -71,7 +76,8 @@ class Client:
                 return wanted[0]
         if session.expires - self.world.pace.now().wall < RENEW:
             return "refresh"
-        return self.random.choices((*STEPS, *OTHERS), weights=(2, 8, 0, 1, 1, 1, 1, 0.5))[0]
+        weights = (2, 8, 0, 1, 1, 1, self.ends, 0.5 * self.ends)
+        return self.random.choices((*STEPS, *OTHERS), weights)[0]
 
     async def tried(self, step: str) -> None:
         """Take one step and tell how it went."""
@@ -101,7 +107,7 @@ class Client:
         elif step in ("end the session", "revoke"):
             await member.end(by_the_client=step == "revoke")
             self._until = self.world.pace.now().pace + AFTERWARDS
-        elif step == "call after the end":
+        elif step == AFTER_THE_END:
             await member.call_after_the_end()
         elif step == "call with an old token":
             await member.make_call(self._old[0] if self._old else None)

@@ -37,6 +37,8 @@ GRACE = 30.0
 #: Seconds after a logout until nothing is relayed any more where all parts are well; and after the
 #: last fault until everything works again.
 LOGOUT, HEALING = 2.0, 10.0
+#: The step that uses what is left of a session.
+AFTER_THE_END = "call after the end"
 
 
 @frozen
@@ -217,6 +219,8 @@ class Referee:
 
     def _tried(self, at: Moment, event: Tried) -> str | None:
         calm = self._calm_since
+        if event.what == AFTER_THE_END:
+            return None  # what is under way with a session when its end is heard of is cut
         if event.trouble and calm is not None and event.began.pace > calm.pace:
             return "everything works while nothing is broken"
         return None

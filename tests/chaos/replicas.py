@@ -47,7 +47,8 @@ class Replica:
 
     async def kill(self) -> None:
         """``kill -9``, with all its processes."""
-        await deferToThread(self.proxy.program.kill)
+        if self._proxy is not None:
+            await deferToThread(self._proxy.program.kill)
 
     async def stop(self) -> None:
         """SIGTERM, until it has ended."""

@@ -13,10 +13,11 @@ from tests.chaos.clients import OTHERS, PAUSE, STEPS, Client, begin
 from tests.chaos.faults import Breaker, Episode, schedule
 from tests.chaos.hammer import Hammer
 from tests.chaos.history import Calm, Moment, Recovery
-from tests.chaos.invariants import HEALING
+from tests.chaos.invariants import AFTER_THE_END, HEALING
 from tests.chaos.world import Plan, World
 
-CLIENTS = 6
+#: Clients, and how many of them stay logged in for the whole run.
+CLIENTS, LASTING = 6, 2
 #: Seconds that the first of everything may take: a Keycloak that has just started is slow.
 _WARMING = 60.0
 
@@ -32,7 +33,7 @@ class Outcome:
     @property
     def idle(self) -> list[str]:
         """Return the steps that nobody ever succeeded in: a run that does nothing proves nothing."""
-        wanted = (*STEPS, *OTHERS, "call after the end")
+        wanted = (*STEPS, *OTHERS, AFTER_THE_END)
         twice = [f"{what} {how}" for what in ("state", "code", "refresh") for how in ("again", "at once")]
         return [step for step in (*wanted, *twice) if not self.counts.get(step)]
 
@@ -55,7 +56,7 @@ def rolling_restart(rounds: int) -> Story:
     """Return the story in which each replica is stopped and started again in turn: nothing may fail."""
 
     async def story(world: World, clients: list[Client]) -> AsyncIterator[float]:
-        hammer = Hammer(world, clients)
+        hammer = Hammer(world, clients[:LASTING])
         await hammer.start()
         for _ in range(rounds):
             for replica in world.replicas:
@@ -80,13 +81,18 @@ async def run(
     recoveries: list[float] = []
     try:
         await world.start()
-        clients = [Client(world, f"client {number}", seed, pause) for number in range(CLIENTS)]
+        clients = [
+            Client(world, f"client {number}", seed, pause, ends=number >= LASTING)
+            for number in range(CLIENTS)
+        ]
         lives = begin(clients)
         await _recovered(world, clients)
         async for took in story(world, clients):
             recoveries.append(took)
             if world.referee.violations:
                 break
+        if world.referee.violations:
+            say(f"nginx says:\n{world.nginx.errors[-2000:]}")
         await world.sleep(1)  # what follows a violation belongs to its history
     finally:
         world.stopping = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from attrs import frozen
@@ -58,6 +58,8 @@ class Plan:
     log_level: str = "WARN"
     #: Whether clients go to replicas past nginx as well, which needs a replica that is there.
     direct: bool = True
+    #: Whether nginx sends a token to the same replica each time.
+    sticky: bool = False
     shutdown_grace: str = "3s"
 
 
@@ -76,40 +78,41 @@ class World:
         #: Whether everything has worked once.
         self.warm = False
         self.replicas: list[Replica] = []
+        self._ends: list[Callable[[], Awaitable[Any]]] = []
 
     async def start(self) -> None:
         """Start everything; returns once all of it works."""
-        reactor = self.reactor
+        reactor, ends = self.reactor, self._ends
         self.redis: RedisServer = await deferToThread(
             RedisServer, "--appendonly", "yes", "--appendfsync", "always"
         )
+        ends.append(lambda: deferToThread(self.redis.stop))
         self.provider = await Provider.start(reactor, keycloak=self.plan.keycloak)
+        ends.append(self.provider.stop)
         self.realm = Gate(reactor, self.provider.port)
-        self._upstream = ClosingSite(Upstream(reactor, self._relayed), reactor)
-        self.upstream = Gate(reactor, self._upstream.listen())
+        ends.append(self.realm.shut)
+        site = ClosingSite(Upstream(reactor, self._relayed), reactor)
+        self.upstream = Gate(reactor, site.listen())
+        ends += [site.close, self.upstream.shut]
         front = free_port()
         self.base_url = f"http://127.0.0.1:{front}"
-        self.courier = Courier(self)
-        self._door = ClosingSite(self.courier, reactor)
-        await self.provider.announce_logouts(f"http://127.0.0.1:{self._door.listen()}/")
+        courier = Courier(self)
+        door = ClosingSite(courier, reactor)
+        ends += [door.close, courier.finish]
+        await self.provider.announce_logouts(f"http://127.0.0.1:{door.listen()}/")
         self.replicas = [Replica(name, self._configuration()) for name in ("one", "two")]
         for replica in self.replicas:
+            ends.append(replica.kill)
             await replica.start()
-        self.nginx: Nginx = await deferToThread(Nginx, [replica.port for replica in self.replicas], front)
+        ports = [replica.port for replica in self.replicas]
+        self.nginx: Nginx = await deferToThread(Nginx, ports, front, sticky=self.plan.sticky)
+        ends.append(lambda: deferToThread(self.nginx.stop))
 
     async def stop(self) -> None:
-        """End everything."""
+        """End everything that was started, the latest first."""
         self.stopping = True
-        for replica in self.replicas:
-            await replica.kill()
-        for part in (self.nginx, self.redis):
-            await deferToThread(part.stop)
-        for gate in (self.realm, self.upstream):
-            await gate.shut()
-        await self.courier.finish()
-        for site in (self._upstream, self._door):
-            await site.close()
-        await self.provider.stop()
+        while self._ends:
+            await self._ends.pop()()
         self.pace.stop()
 
     def _configuration(self) -> dict[str, Any]:

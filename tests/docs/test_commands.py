@@ -23,6 +23,7 @@ DOCUMENTS = (
     "docs/configuration.md",
     "docs/deployment.md",
     "docs/performance.md",
+    "docs/scaling.md",
     "docs/troubleshooting.md",
 )
 #: Commands that need what is not on every machine, and the test that carries out what they do.

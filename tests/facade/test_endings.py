@@ -84,9 +84,11 @@ class Shared(SynchronousTestCase):
         self.clock.advance(18 * HOUR)
         process = Process(self.store, self.clock)
         self.assertIsNotNone(process.endings.unready())
+        self.assertNoResult(process.endings.first_look)
         process.endings.start()
         self.addCleanup(process.endings.stop)
         self.assertIsNone(process.endings.unready())
+        self.successResultOf(process.endings.first_look)
         self.assertTrue(process.has_ended("early") and process.has_ended("late", START + 5 * HOUR))
         self.clock.advance(2 * HOUR)
         later = self.started()
@@ -163,6 +165,7 @@ class Shared(SynchronousTestCase):
         self.store.down = True
         process = self.started()
         self.assertIn("endings", process.endings.unready() or "")
+        self.successResultOf(process.endings.first_look)  # whoever waits for it does not wait for ever
         self.store.down = False
         self.clock.advance(READ_AGAIN)
         self.assertIsNone(process.endings.unready())

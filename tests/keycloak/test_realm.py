@@ -67,30 +67,31 @@ class Finding(RealmCase):
         self.assertEqual(played.realm.keys.key_ids, {"rsa"})
         self.stop(played)
 
-    def test_looked(self) -> None:
-        """Who waits for the first look at the realm hears when it is over, whether found or not."""
+    def test_the_first_look(self) -> None:
+        """Who waits for it hears when it is over, whether the realm was found or not."""
         for down in (False, True):
             played = self.play(start=False)
             played.server.down = down
-            waiting = played.realm.looked()
-            self.assertNoResult(waiting)
+            self.assertNoResult(played.realm.first_look)
             played.realm.startService()
-            self.successResultOf(waiting)
+            self.successResultOf(played.realm.first_look)
             self.assertEqual(played.realm.unready() is not None, down)
-            self.successResultOf(played.realm.looked())
             self.stop(played)
 
-    def test_looked_at_a_silent_realm(self) -> None:
-        """Who no longer wants to wait leaves without harm; stopping lets go of the others."""
-        played = self.play(start=False)
-        played.server.answers[DISCOVERY] = None
-        played.realm.startService()
-        impatient, patient = played.realm.looked(), played.realm.looked()
-        impatient.cancel()
-        self.failureResultOf(impatient, CancelledError)
-        self.assertNoResult(patient)
-        self.stop(played)
-        self.successResultOf(patient)
+    def test_the_first_look_at_a_silent_realm(self) -> None:
+        """Who no longer wants to wait for it leaves without harm; stopping ends it."""
+        for impatient in (False, True):
+            played = self.play(start=False)
+            played.server.answers[DISCOVERY] = None
+            played.realm.startService()
+            look = played.realm.first_look
+            self.assertNoResult(look)
+            if impatient:
+                look.cancel()
+                self.failureResultOf(look, CancelledError)
+            self.stop(played)
+            if not impatient:
+                self.successResultOf(look)
 
     def test_provides_the_interface(self) -> None:
         """Facade and relay can be tested with any other provider of the interface."""

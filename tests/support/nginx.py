@@ -19,7 +19,9 @@ from unittest import SkipTest
 from tests.support.program import Program, free_port, wait_until
 
 _START_TIMEOUT = 20
-_CONFIGURATION = """\
+#: By what a replica is chosen where tokens stick to theirs.
+BALANCE = "hash $affinity consistent;"
+CONFIGURATION = """\
 daemon off;
 worker_processes 1;
 pid {folder}/pid;
@@ -34,7 +36,12 @@ http {{
     scgi_temp_path {folder}/scgi;
     access_log off;
     keepalive_requests 1000000;
+    map $http_authorization $affinity {{
+        "" $request_id;
+        default $http_authorization;
+    }}
     upstream replicas {{
+        {balance}
 {servers}
         keepalive 32;
     }}
@@ -69,9 +76,12 @@ def nginx() -> str:
 
 
 class Nginx:
-    """Listens on ``port`` and shares what comes among ``replicas``, ports of 127.0.0.1."""
+    """Listens on ``port`` and shares what comes among ``replicas``, ports of 127.0.0.1.
 
-    def __init__(self, replicas: Sequence[int], port: int | None = None) -> None:
+    ``sticky``: what carries the same token goes to the same replica, while that is there.
+    """
+
+    def __init__(self, replicas: Sequence[int], port: int | None = None, *, sticky: bool = False) -> None:
         self.port = port or free_port()
         self._directory = tempfile.TemporaryDirectory()
         folder = Path(self._directory.name)
@@ -80,7 +90,10 @@ class Nginx:
         servers = "\n".join(f"        server 127.0.0.1:{replica} max_fails=0;" for replica in replicas)
         user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
         path.write_text(
-            _CONFIGURATION.format(folder=folder, user=user, servers=servers, port=self.port), encoding="utf-8"
+            CONFIGURATION.format(
+                folder=folder, user=user, servers=servers, port=self.port, balance=BALANCE if sticky else ""
+            ),
+            encoding="utf-8",
         )
         command = [nginx(), "-p", str(folder), "-c", str(path), "-e", str(folder / "error.log")]
         self.program = Program(command, directory=folder)
