@@ -74,7 +74,12 @@ class Families:
         This server goes first: the thief must be stopped though Keycloak does not answer. Keycloak is told
         later then, as soon as any token of the family comes again; if none ever does, no harm is done.
         """
-        self._log.warn("a refresh token was used twice: its family ends", family=grant.family[:8])
+        self._log.warn(
+            "a refresh token of client {client} came again too late: all that came of its login ends",
+            client=grant.client,
+            subject=grant.subject,
+            session=grant.session,
+        )
         await self._vault.mark(_key(grant), _ENDING, ENDING_TTL)
         await self._finish(grant)
 

@@ -223,7 +223,7 @@ REQUESTS: dict[str, dict[str, Trouble]] = {
             "The refresh token was used before, more than 30 seconds ago: all tokens of its login end.",
             "Sign in again.",
             "Two copies of one app share a token, an answer was lost for longer than the grace, or somebody "
-            "has stolen it.",
+            "has stolen it. The log names client, subject and session.",
         ),
         "refresh_session_ended": Trouble(
             "The session is over: logged out, revoked, or too old.",

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from mcp_oauth2_proxy.facade.grants import RefreshGrant
@@ -341,6 +342,20 @@ class Reuse(RefreshCase):
         for token in (self.successor, self.token):
             self.assert_refused(self.world.refresh(self.client, token), 400, "invalid_grant")
         self.assertEqual(len(self.world.realm.refreshes), 1, "Keycloak was not asked for more")
+
+    def test_the_log_tells_whose_it_was(self) -> None:
+        """Client, subject and session, for whoever has to ask that person; and no token."""
+        logged: list[LogEvent] = []
+        globalLogPublisher.addObserver(logged.append)
+        self.addCleanup(globalLogPublisher.removeObserver, logged.append)
+        self.world.refresh(self.client, self.token)
+        (told,) = [event for event in logged if "came again too late" in str(event.get("log_format"))]
+        grant = RefreshGrant.open(self.token, self.world.facade.sealer)
+        self.assertEqual(
+            (told["client"], told["subject"], told["session"]), (grant.client, grant.subject, grant.session)
+        )
+        self.assertIsNotNone(grant.session)
+        self.assertNotIn(grant.refresh_token, str(told))
 
     def test_the_successors_of_successors_too(self) -> None:
         """However many refreshes ago the token was used."""
