@@ -4,6 +4,10 @@ An ending is applied here at once, put into the store, and told to everybody. Th
 ``ending:<hour>:<number>``, each number claimed once by :meth:`Vault.add`, an hour's entries expiring
 together. Whoever was away (a start, a connection to the store that was lost) reads the log on from where it
 was; everybody does so every two seconds, should a message have been lost unnoticed.
+
+A store may lose all that it holds: a Redis that keeps nothing and starts again. ``ending:log`` has a name
+that the log got when it was begun. Where it is another one, everybody reads from the beginning, and what they
+know and do not find there they write down again.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from mcp_oauth2_proxy.gate.endings import Ending, Endings
 from mcp_oauth2_proxy.stores.interfaces import Unsubscribe
 
 CHANNEL = "endings"
+LOG = "ending:log"
 #: Seconds of one part of the log. Clocks of replicas may differ by as much.
 PART = 3600
 #: Seconds between two looks into the log: usually, and where the store did not answer.
@@ -40,16 +45,28 @@ class SharedEndings:
     _log = Logger()
 
     def __init__(
-        self, known: Endings, *, vault: Vault, clock: IReactorTime, on_news: Callable[[], object]
+        self,
+        known: Endings,
+        *,
+        vault: Vault,
+        clock: IReactorTime,
+        random: Callable[[], str],
+        on_news: Callable[[], object],
     ) -> None:
         self.known = known
         self._vault = vault
         self._clock = clock
+        self._random = random
         self._on_news = on_news
+        #: The name of the log, until when it is kept, and what is in it.
+        self._log_name: bytes | None = None
+        self._log_kept = 0.0
+        self._logged = Endings(remember=known.remember)
         #: The number of the next entry to read in each part of the log.
         self._next: dict[int, int] = {}
-        #: When the log was last read to its end.
+        #: When the log, as it is now, was last read to its end, and whether it ever was.
         self._read_at: float | None = None
+        self._is_ready = False
         self._reading: Deferred[None] | None = None
         self._read_again = False
         self._next_read: IDelayedCall | None = None
@@ -80,7 +97,7 @@ class SharedEndings:
 
     def unready(self) -> str | None:
         """Return why requests should not come here yet; ``None`` once all earlier endings are known."""
-        return None if self._read_at is not None else "endings of sessions have not been read from the store"
+        return None if self._is_ready else "endings of sessions have not been read from the store"
 
     async def end(self, ending: Ending) -> None:
         """End a session, or all of a subject's, everywhere.
@@ -109,6 +126,8 @@ class SharedEndings:
         for _ in range(MAX_CLAIMS):
             # Everybody's claim is one number further: reading there is also learning what they ended.
             await self._read_part(part)
+            if self._logged.has(ending):
+                return
             key = _key(part, self._next.get(part, 0))
             if await self._vault.add(key, Purpose.ENDING, asdict(ending), self._lifetime(part)):
                 return
@@ -157,20 +176,39 @@ class SharedEndings:
 
     async def _read_all(self) -> None:
         now = self._clock.seconds()
+        await self._open_log(now)
         since = now - self.known.remember if self._read_at is None else self._read_at
         for part in range(int(since // PART) - 1, int(now // PART) + 2):
             await self._read_part(part)
+        if self._read_at is None:
+            self._unsaved |= {ending: None for ending in self.known if not self._logged.has(ending)}
         for ending in list(self._unsaved):
             await self._spread(ending)
             self._unsaved.pop(ending, None)
-        self._read_at = now
+        self._read_at, self._is_ready = now, True
         self._next = {part: number for part, number in self._next.items() if part >= now // PART - 1}
+        self._logged.forget(now)
         dropped = self.known.forget(now)
         if dropped:
             self._log.warn(
                 "more sessions have ended than are kept in mind: the {dropped} oldest are forgotten",
                 dropped=dropped,
             )
+
+    async def _open_log(self, now: float) -> None:
+        """See to it that the log has a name; begin to read anew where it is not the one that was read."""
+        ttl = self.known.remember + 2 * PART
+        name = await self._vault.marked(LOG)
+        if name is None:
+            await self._vault.claim(LOG, self._random().encode("ascii"), ttl)
+            name = await self._vault.marked(LOG)
+        if name != self._log_name:
+            self._log_name, self._log_kept, self._read_at = name, now + ttl, None
+            self._next.clear()
+            self._logged = Endings(remember=self.known.remember)
+        if name is not None and self._log_kept - now < ttl - PART:
+            await self._vault.mark(LOG, name, ttl)
+            self._log_kept = now + ttl
 
     async def _read_part(self, part: int) -> None:
         found: list[Ending] = []
@@ -181,6 +219,8 @@ class SharedEndings:
                 found.append(_ending(record))
             number += 1
         self._next[part] = max(number, self._next.get(part, 0))
+        for ending in found:
+            self._logged.add(ending, self._clock.seconds())
         self._apply(found)
 
     def _failed(self, failure: Failure) -> None:

@@ -57,7 +57,9 @@ class Facade:
         self.sealer = sealer
         self.clock = clock
         self.vault = Vault(store, sealer)
-        self.endings = SharedEndings(endings, vault=self.vault, clock=clock, on_news=on_endings)
+        self.endings = SharedEndings(
+            endings, vault=self.vault, clock=clock, random=self.random, on_news=on_endings
+        )
         self.cookies = Cookies.for_base_url(self.base_url)
         self.pages = Pages()
         self._token_bytes = token_bytes

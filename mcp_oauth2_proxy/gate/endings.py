@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from attrs import field, frozen, validators
 
 #: Most endings known at once, about 20 MB; a realm of a million people has a few thousand logouts an hour.
@@ -29,6 +31,15 @@ class Ending:
             raise ValueError("an ending needs a session or a subject")
 
 
+def _keys(ending: Ending) -> list[tuple[str, str]]:
+    """Return by what the tokens that ``ending`` ends are looked up."""
+    if ending.session is not None:
+        kind, name = "session", ending.session
+    else:
+        kind, name = "subject", ending.subject or ""
+    return [(kind, name), *([(f"offline {kind}", name)] if ending.offline else [])]
+
+
 class Endings:
     """What has ended within the last ``remember`` seconds; at most ``most``, of which the latest stay.
 
@@ -43,16 +54,21 @@ class Endings:
 
     def add(self, ending: Ending, now: float) -> bool:
         """Take in ``ending``; return whether it was news."""
-        if ending.at + self.remember <= now:
+        if ending.at + self.remember <= now or self.has(ending):
             return False
-        name = ("session", ending.session) if ending.session is not None else ("subject", ending.subject)
-        kinds = (name[0], f"offline {name[0]}") if ending.offline else (name[0],)
-        news = False
-        for key in ((kind, name[1] or "") for kind in kinds):
-            if self.moments.get(key, float("-inf")) < ending.at:
-                self.moments[key] = ending.at
-                news = True
-        return news
+        for key in _keys(ending):
+            self.moments[key] = max(ending.at, self.moments.get(key, ending.at))
+        return True
+
+    def has(self, ending: Ending) -> bool:
+        """Return whether all that ``ending`` says is known."""
+        return all(self.moments.get(key, float("-inf")) >= ending.at for key in _keys(ending))
+
+    def __iter__(self) -> Iterator[Ending]:
+        """Yield endings that say all that is known."""
+        for (kind, name), at in self.moments.items():
+            offline, _, what = kind.rpartition(" ")
+            yield Ending(**{what: name}, at=at, offline=offline != "")
 
     def forget(self, now: float) -> int:
         """Drop what is remembered no longer; return how many had to go before their time."""

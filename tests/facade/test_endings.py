@@ -35,7 +35,12 @@ class Process:
         self.news = 0
         self.known = Endings(remember=24 * HOUR)
         vault = Vault(store, Sealer([key], clock.seconds))
-        self.endings = SharedEndings(self.known, vault=vault, clock=clock, on_news=self._on_news)
+        self.endings = SharedEndings(
+            self.known, vault=vault, clock=clock, random=self._random, on_news=self._on_news
+        )
+
+    def _random(self) -> str:
+        return f"log-{id(self)}-{self.news}"
 
     def _on_news(self) -> None:
         self.news += 1
@@ -170,6 +175,39 @@ class Shared(SynchronousTestCase):
         self.clock.advance(READ_AGAIN)
         self.assertIsNone(process.endings.unready())
         self.assertTrue(process.has_ended("s"))
+
+    def test_a_store_that_forgets_everything(self) -> None:
+        """What one process knows is written down again, once, and who starts afterwards learns it."""
+        for number in range(3):
+            (self.one, self.other)[number % 2].end(self.ending(f"s{number}", offline=number == 1))
+            self.clock.advance(READ_EVERY)
+        self.forget_everything()
+        self.one.end(self.ending("at once"))
+        self.clock.advance(READ_EVERY)
+        self.other.end(self.ending("later"))
+        self.clock.advance(READ_EVERY)
+        process = self.started()
+        for session in ("s0", "s1", "s2", "at once", "later"):
+            self.assertTrue(process.has_ended(session), session)
+        self.assertTrue(process.known.ended("s1", None, START, offline=True))
+        self.assertFalse(process.known.ended("s2", None, START, offline=True))
+        entries = [key for key in self.store.inner._entries if key.startswith("ending:")]
+        self.assertLessEqual(len(entries), 2 * 5 + 2, "nobody writes down what another has")
+
+    def test_a_quiet_month(self) -> None:
+        """The log keeps its name though nothing ends for long, and nobody reads it anew."""
+        name = self.one.endings._log_name
+        for _ in range(30):
+            self.clock.pump([HOUR] * 24)
+        self.assertEqual(self.one.endings._log_name, name)
+        self.one.end(self.ending())
+        self.assertTrue(self.started().has_ended("s", self.clock.seconds()))
+
+    def forget_everything(self) -> None:
+        """Have the store lose what it holds, and keep those who listen."""
+        inner = self.store.inner
+        for key in list(inner._entries):
+            inner.take(key)
 
     def test_sealed(self) -> None:
         """Who can read and write the store learns no session and ends none; others' entries do no harm."""
