@@ -82,6 +82,10 @@ class AnswerParser:
         self._left = self._refusal = self._arrived = None
         self.complete = self.persistent = False
 
+    def close(self) -> None:
+        """Let go of llhttp: the connection is over, and who know each other would wait for the collector."""
+        self._parser = None
+
     def feed(self, data: bytes) -> None:
         """Parse what has come. What follows a whole answer is not looked at, and makes it the last one.
 

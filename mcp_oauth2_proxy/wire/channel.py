@@ -182,6 +182,7 @@ class ServerChannel(Protocol):
         self._closing = True
         self._deadline.stop()
         self._blocked.stop()
+        self._parser.close()
         self._unparsed = b""
         self.site.left(self, self._host)
         self._producer = None

@@ -132,12 +132,13 @@ class ClientConnection(Protocol):
             self._end(request)
             return
         self.heard = True
+        parser = self._parser
         try:
-            self._parser.feed(data)
+            parser.feed(data)
         except MalformedResponse as error:
             self._fail(error)
             return
-        if self._parser.complete:
+        if parser.complete:
             self._finish()
         self._update_reading()
 
@@ -155,6 +156,8 @@ class ClientConnection(Protocol):
             or UpstreamGone("the upstream closed the connection before its answer was whole")
         )
         self.transport = self._arrivals = None
+        self._parser.close()
+        del self._parser  # it knows this connection, which would wait for the collector
 
     # What the parser tells.
 

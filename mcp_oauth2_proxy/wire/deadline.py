@@ -7,6 +7,10 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 
+def _nobody() -> None:
+    """Nobody waits any more."""
+
+
 class Deadline:
     """A timer that is moved on with every request and byte, so moving it must cost nothing.
 
@@ -40,8 +44,9 @@ class Deadline:
         self._at = 0.0
 
     def stop(self) -> None:
-        """Do not expire, and leave nothing behind in the reactor."""
+        """Never expire any more, leave nothing behind in the reactor, and forget who would have been told."""
         self._at = 0.0
+        self._expired = _nobody
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

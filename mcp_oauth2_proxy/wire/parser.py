@@ -215,6 +215,10 @@ class RequestParser:
         """Keep nothing of the last head: what it asked for will take long."""
         self._last_head = None
 
+    def close(self) -> None:
+        """Forget everybody: the connection is over, and who know each other would wait for the collector."""
+        self._parser = self._events = None  # type: ignore[assignment]
+
     def give_up(self, rejection: Rejection) -> None:
         """Parse no more: the rest of the request did not come."""
         self._break_off(rejection)
