@@ -220,6 +220,31 @@ class Dying(SupervisorCase):
         self.assertEqual((one.signals, two.signals), ([signal.SIGKILL], []))
 
 
+class Orphans(SupervisorCase):
+    """As the first process of a container."""
+
+    def test_they_are_buried(self) -> None:
+        """Whoever is left to us and ends is no zombie; elsewhere that is the init process's business."""
+        self.start()
+        orphan = os.posix_spawn("/bin/true", ["true"], {})
+        os.waitid(os.P_PID, orphan, os.WEXITED | os.WNOWAIT)
+        self.reactor.advance(1)
+        os.waitid(os.P_PID, orphan, os.WEXITED | os.WNOWAIT)
+        self.patch(os, "getpid", lambda: 1)
+        self.reactor.advance(1)
+        self.assertRaises(ChildProcessError, os.waitpid, orphan, os.WNOHANG)
+
+    def test_workers_are_left_alone(self) -> None:
+        """How a worker ended is for the reactor to find out, and for the log."""
+        self.start()
+        worker = os.posix_spawn("/bin/false", ["false"], {})
+        self.processes[0].pid = worker
+        os.waitid(os.P_PID, worker, os.WEXITED | os.WNOWAIT)
+        self.patch(os, "getpid", lambda: 1)
+        self.reactor.advance(1)
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]), 1)
+
+
 class Whole(SupervisorCase):
     """What the workers hear of each other."""
 
