@@ -11,12 +11,13 @@ from twisted.internet.threads import deferToThread
 from tests.e2e.application import Application, document
 from tests.e2e.flow import FlowCase
 from tests.keycloak_contract.harness import unverified
+from tests.support.program import wait_until
 from tests.support.proxy import Proxy
-from tests.support.redis import shared_server
+from tests.support.redis import RedisServer, shared_server
 
 
-class Logout(FlowCase):
-    """An administrator ends a session in the realm; the logout token goes to one replica."""
+class LogoutCase(FlowCase):
+    """Starts replicas with a store, and opens streams at them."""
 
     async def replica(self, store: str, *, workers: int = 1, **auth: str) -> Proxy:
         """Start one with a store."""
@@ -50,6 +51,10 @@ class Logout(FlowCase):
         application.metadata["token_endpoint"] = f"{proxy.base_url}/oauth/token"
         refused = document(await application.refresh(tokens["refresh_token"]), 400)
         self.assertEqual(refused["error"], "invalid_grant")
+
+
+class Logout(LogoutCase):
+    """An administrator ends a session in the realm; the logout token goes to one replica."""
 
     async def log_out(self, store: str) -> None:
         """End one of two sessions while streams are open at both replicas."""
@@ -108,3 +113,30 @@ class Logout(FlowCase):
         self.assertEqual((await application.revoke(tokens["refresh_token"])).status, 200)
         await stream
         await self.assert_out(application, tokens, proxy)
+
+
+class Forgetting(LogoutCase):
+    """A Redis that keeps nothing and is started anew."""
+
+    async def test_redis_forgets_and_replicas_do_not(self) -> None:
+        """Who was logged out stays out at a replica that starts afterwards: the other one has told Redis."""
+        server = await deferToThread(RedisServer)
+        self.addCleanup(deferToThread, server.stop)
+        store = f"redis://127.0.0.1:{server.port}"
+        one = await self.replica(store)
+        await self.announce_logouts(f"{one.base_url}/oauth/backchannel-logout")
+        application = self.application(one)
+        tokens = await application.log_in()
+        stream = await self.listen(application, one, tokens["access_token"])
+        await self.end_session(unverified(tokens["access_token"])[1]["sid"])
+        await stream
+        await deferToThread(server.kill)
+        await deferToThread(server.start)
+
+        def told_again() -> bool:
+            return bool(server.client().keys("mcp-oauth2-proxy:ending:*:0"))
+
+        await deferToThread(wait_until, told_again, "the replica writes it down again", 30, one.program)
+        two = await self.replica(store, baseUrl=one.base_url)
+        for proxy in (one, two):
+            await self.assert_out(application, tokens, proxy)

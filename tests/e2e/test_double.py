@@ -55,3 +55,7 @@ class DoubleIntrospection(OnTheDouble, flow.Introspection):
 
 class DoubleLogout(OnTheDouble, logout.Logout):
     """Sessions that end at the double."""
+
+
+class DoubleForgetting(OnTheDouble, logout.Forgetting):
+    """Sessions that ended at the double, and a store that has lost them."""
