@@ -10,9 +10,11 @@ CHAOS_SECONDS  ?= 600
 CHAOS_SEED     ?=
 CHAOS_WORKERS  ?= 2
 CHAOS_PROVIDER ?= embedded
+# Of `make soak`: how long.
+SOAK_SECONDS   ?= 600
 PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test e2e test-coverage fuzz lint fmt types deps build serve docker-build helm-debug bench bench-logins chaos clean
+.PHONY: help demo test e2e test-coverage fuzz lint fmt types deps build serve docker-build helm-debug bench bench-logins chaos soak clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -78,6 +80,9 @@ bench-logins: $(VENV)/.test ## measure what logins and refreshes cost the proxy 
 chaos: $(VENV)/.test ## break everything under load for ten minutes and judge (CHAOS_SECONDS=60 CHAOS_SEED=1)
 	@$(BIN)/python -m tests.chaos --seconds $(CHAOS_SECONDS) --seed "$(CHAOS_SEED)" \
 		--workers $(CHAOS_WORKERS) --provider $(CHAOS_PROVIDER)
+
+soak: $(VENV)/.test ## mixed traffic with faults for ten minutes, then count what is left (SOAK_SECONDS=60)
+	@$(BIN)/python -m tests.soak $(SOAK_SECONDS)
 
 clean: ## remove what the targets made
 	@rm -rf $(VENV) build dist htmlcov output _trial_temp* .coverage* .mypy_cache .ruff_cache .hypothesis *.egg-info

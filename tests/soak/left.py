@@ -7,7 +7,8 @@ import os
 from collections import Counter
 from typing import Any
 
-#: What lives as long as an exchange or a connection does.
+#: What lives as long as an exchange or a connection does. Timers are counted by the reactor, which
+#: keeps cancelled ones for a while.
 _KINDS = frozenset(
     {
         "Answer",
@@ -16,7 +17,6 @@ _KINDS = frozenset(
         "ClientTransport",
         "Deadline",
         "Deferred",
-        "DelayedCall",
         "Exchange",
         "Line",
         "RequestBody",
@@ -36,6 +36,12 @@ _KINDS = frozenset(
 def descriptors(pid: int | str = "self") -> int:
     """Return how many file descriptors a process has."""
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def memory() -> int:
+    """Return the resident bytes of this process."""
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def objects() -> Counter[str]:

@@ -53,14 +53,18 @@ class Upstream(Protocol):
             self._traffic.arrived[number] += 1
             if self._plan.upstream == "early":
                 self.transport.write(self._plan.response())
-        body, whole = self._buffer, len(self._buffer) >= self._plan.size
+        size = self._plan.size
+        body, whole = self._buffer[:size], len(self._buffer) >= size
         if self._plan.framing == "chunked":
-            body, whole, _ = unchunk(self._buffer)
+            body, whole, size = unchunk(self._buffer)
         if whole:
             if body != self._plan.body:
                 raise AssertionError(f"another body than that of {self._plan}")
-            plan, self._plan, self._buffer = self._plan, None, b""
+            plan, self._plan, rest = self._plan, None, self._buffer[size:]
+            self._buffer = b""
             self._play(plan)
+            if rest:  # the next request, behind a body whose answer came early
+                self.dataReceived(rest)
 
     def _play(self, plan: Plan) -> None:
         kind, transport = plan.upstream, self.transport
@@ -119,10 +123,13 @@ class Line(Protocol):
 class Traffic:
     """Exchanges through the proxy at ``port``, by plans drawn from ``seed``.
 
-    ``seen`` counts what came about.
+    ``seen`` counts what came about; each client waits for ``pause`` seconds after each exchange.
     """
 
-    def __init__(self, reactor: Any, seed: int, authorization: Callable[[], bytes]) -> None:
+    def __init__(
+        self, reactor: Any, seed: int, authorization: Callable[[], bytes], *, pause: float = 0.0
+    ) -> None:
+        self._pause = pause
         self.seen: Counter[str] = Counter()
         self.plans: dict[int, Plan] = {}
         self.arrived: Counter[int] = Counter()
@@ -171,6 +178,8 @@ class Traffic:
                 self.seen[f"upstream: {one.upstream}"] += 1
                 self.seen[f"client: {one.client}"] += 1
             keep = await self._exchange(line, batch)
+            if self._pause:
+                await deferLater(self.reactor, self._pause)
             for one in batch:
                 del self.plans[one.number]
                 if self.arrived.pop(one.number, 0) > (1 if one.framing != "none" else 2):
