@@ -142,7 +142,7 @@ class Exchange:
         if self._over:  # the agent answered although the client's leave had cancelled the request
             abort_response(response)
             return
-        self._response = response
+        self._response, self._pending = response, None
         request = self._request
         request.notes["upstream_time"] = self._relay.clock.seconds() - self._sent_at
         returned = _returned(response)
@@ -157,7 +157,8 @@ class Exchange:
             pairs = [pair for pair in pairs if pair[0].lower() != b"x-accel-buffering"]
             pairs.append(_UNBUFFERED)
             self._is_stream = True
-            request.forgetHead()
+            # The token is most of what a quiet stream would hold, and whoever sees the memory could use it.
+            request.forgetHead(*(() if self._relay.streams.asks else (b"authorization",)))
             self._saw_data()
             on_data = self._saw_data
             # Legacy HTTP+SSE listens by GET; a stream with a length is none that may grow.

@@ -254,9 +254,7 @@ class ProxyResource(Resource):
         if route.identity is not verdict:
             route.identity = verdict
             route.headers = RawHeaders(self._rules.outgoing(self._inbound(request, route, verdict)))
-        exchange = Exchange(
-            self._relay, request, verdict, lambda theirs: self._challenge(route.destination, theirs)
-        )
+        exchange = Exchange(self._relay, request, verdict, partial(self._challenge, route.destination))
         exchange.start(route.url, route.headers)
 
     def _inbound(self, request: StreamingRequest, route: _Route, identity: Identity) -> Inbound:

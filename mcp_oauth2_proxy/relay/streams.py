@@ -33,6 +33,8 @@ class Streams:
     """
 
     def __init__(self, clock: IReactorTime, grace: float, rechecks: Rechecks | None = None) -> None:
+        #: Whether Keycloak is asked about open streams: then their tokens are needed for as long.
+        self.asks = rechecks is not None
         self._clock = clock
         self._grace = grace
         self._rechecks = rechecks

@@ -51,8 +51,11 @@ class IStreamingRequest(IRequest):
         It is what ``notifyFinish`` is for, without a Deferred for each request: there is one such caller.
         """
 
-    def forgetHead() -> None:
-        """Keep nothing for requests that might repeat this one's head: the answer will take long."""
+    def forgetHead(*names: bytes) -> None:
+        """Keep nothing for requests that might repeat this one's head: the answer will take long.
+
+        The header lines of these ``names``, which are in lower case, are forgotten altogether.
+        """
 
     def abort() -> None:
         """Cut the client's connection at once, so that an unfinished answer cannot look whole."""

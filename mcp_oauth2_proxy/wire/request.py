@@ -148,9 +148,12 @@ class StreamingRequest(server.Request):
         """See :class:`IStreamingRequest`."""
         return self.body.take()
 
-    def forgetHead(self) -> None:
+    def forgetHead(self, *names: bytes) -> None:
         """See :class:`IStreamingRequest`."""
         self.headNotes.clear()
+        self.rawHeaders = [pair for pair in self.rawHeaders if pair[0].lower() not in names]
+        self._first = {name: value for name, value in self._first.items() if name not in names}
+        self.__dict__.pop("requestHeaders", None)
         self.channel.forget_head()
 
     def abort(self) -> None:

@@ -79,7 +79,7 @@ class Repeated(SynchronousTestCase):
         self.assertEqual((len(self.scene.agent.sent), len(self.scene.realm.fetches)), (3, 1))
 
     def test_a_stream_keeps_nothing(self) -> None:
-        """An open event stream holds no head in memory for a request that may never come."""
+        """An open event stream holds no head in memory for a request that may never come, and no token."""
         client = self.scene.client()
         for _ in range(2):
             self.ask(client, bearer())
@@ -88,3 +88,7 @@ class Repeated(SynchronousTestCase):
         self.assertIsNotNone(parser._last_head)
         self.scene.agent.sent[-1].answer(200, [(b"Content-Type", b"text/event-stream")])
         self.assertIsNone(parser._last_head)
+        request = parser._events._current
+        self.assertIsNone(request.first(b"authorization"))
+        self.assertFalse(request.requestHeaders.hasHeader(b"authorization"))
+        self.assertEqual(request.first(b"host"), b"mcp.example")
