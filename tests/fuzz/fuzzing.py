@@ -43,7 +43,6 @@ class Fuzzing:
         for data in seeds(target):
             if len(data) <= _MAX_BYTES:
                 (begin / hashlib.sha1(data).hexdigest()).write_bytes(data)
-        kept = [path for path in (REPOSITORY / "tests" / "fuzz" / "seeds" / target,) if path.is_dir()]
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "tests.fuzz.one", target),
@@ -55,7 +54,7 @@ class Fuzzing:
                 "-print_final_stats=1",
                 "-use_value_profile=1",
                 "-report_slow_units=3600",
-                *(str(directory.resolve()) for directory in (corpus, begin, *kept)),
+                *(str(directory.resolve()) for directory in (corpus, begin)),
             ],
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from ast import literal_eval
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from twisted.logger import LogEvent, globalLogPublisher
 
@@ -19,6 +21,8 @@ PLACEHOLDER = b"Bearer good\r\n"
 _TOKEN = make_token(access_claims()).encode("ascii")
 _GOOD = b"Bearer " + _TOKEN + b"\r\n"
 _NEXT = written("<GET>", REQUEST_TEXTS).replace(b"{token}", _TOKEN).replace(b"/ok", b"/next")
+#: Inputs that earlier runs kept since they reached something new, a line of Python for each.
+_KEPT = Path(__file__).with_name("seeds")
 #: The first byte of an answer's input says which request it answers and whether the upstream hangs up.
 _METHODS = (b"GET", b"HEAD")
 
@@ -87,8 +91,10 @@ TARGETS: dict[str, Callable[[bytes], None]] = {"requests": requests, "answers": 
 
 
 def seeds(target: str) -> list[bytes]:
-    """Return where the fuzzer begins: the corpus of attacks."""
+    """Return where the fuzzer begins: the corpus of attacks, and what earlier runs found new in it."""
+    path = _KEPT / f"{target}.txt"
+    kept = [literal_eval(line) for line in path.read_text("ascii").splitlines()] if path.exists() else []
     if target == "answers":
         choices = [(_METHODS.index(case.method) | 2 * case.hangs_up, case.send) for case in answer_cases()]
-        return [bytes([choice]) + data for choice, data in choices]
-    return [case.send.replace(b"Bearer {token}\r\n", PLACEHOLDER) for case in request_cases()]
+        return [bytes([choice]) + data for choice, data in choices] + kept
+    return [case.send.replace(b"Bearer {token}\r\n", PLACEHOLDER) for case in request_cases()] + kept
