@@ -9,12 +9,16 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.smuggling.answers import read_answers
 from tests.smuggling.cases import REQUEST_TEXTS, AnswerCase, RequestCase, answer_cases, request_cases, written
 from tests.smuggling.failures import failures
+from tests.smuggling.holding import held
 from tests.smuggling.memory import MemoryProxy
 from tests.smuggling.upstream import Answer, Request, ordinary
 from tests.support.keys import access_claims, make_token
 
 TOKEN = make_token(access_claims()).encode("ascii")
 NEXT = written("<GET>", REQUEST_TEXTS).replace(b"{token}", TOKEN).replace(b"/ok", b"/next")
+
+#: What one connection may hold beside what one read brings (docs/limits.md).
+HELD = 400 * 1024
 
 
 def cuts(data: bytes) -> Iterator[list[bytes]]:
@@ -40,6 +44,8 @@ class Requests(SynchronousTestCase):
         for piece in pieces:
             client.receive(piece)
             proxy.run()
+            if len(piece) > 60:
+                self.assertLess(held(client.protocol), HELD + len(piece))
         closed = client.over or client.half_closed
         methods = [line.split(b" ")[0] for line in case.upstream]
         answers = read_answers(client.sent, methods, ended=closed)
@@ -91,6 +97,8 @@ class Answers(SynchronousTestCase):
         for piece in pieces:
             upstream.receive(piece)
             proxy.run()
+            if len(piece) > 60:
+                self.assertLess(held(client.protocol) + held(upstream.protocol), HELD + len(piece))
         if case.hangs_up:
             upstream.close()
         answers = read_answers(client.sent, [case.method], ended=client.over)
