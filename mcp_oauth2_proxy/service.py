@@ -34,7 +34,7 @@ from mcp_oauth2_proxy.ops.access import AccessLog
 from mcp_oauth2_proxy.ops.health import Healthz, Probe, Readyz
 from mcp_oauth2_proxy.ops.logs import configure_logging
 from mcp_oauth2_proxy.ops.peers import TrustedProxies, plain_address
-from mcp_oauth2_proxy.ops.signals import on_signals
+from mcp_oauth2_proxy.ops.signals import on_signals, stop_on_signals
 from mcp_oauth2_proxy.ops.systemd import ServiceManager
 from mcp_oauth2_proxy.relay.asking import Asker
 from mcp_oauth2_proxy.relay.client import RelayClient
@@ -331,6 +331,7 @@ def run(
         )
 
     service = (make or alone)(reactor, stop)
+    stop_on_signals(reactor)
     reactor.callWhenRunning(service.startService)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     # What is there now stays: without looking at it again and again the collector takes half the time.

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
+
+from twisted.internet.error import ReactorNotRunning
 
 
 def on_signals(reactor: Any, numbers: Sequence[int], call: Callable[[], object]) -> None:
@@ -15,3 +18,17 @@ def on_signals(reactor: Any, numbers: Sequence[int], call: Callable[[], object])
 
     for number in numbers:
         signal.signal(number, handle)
+
+
+def stop_on_signals(reactor: Any) -> None:
+    """Have SIGTERM and SIGINT stop the reactor, from when it runs.
+
+    As Twisted's own handlers do, which leave a traceback where the reactor has been told to stop already: a
+    service manager signals every process of a service, and one of them tells the others to stop as well.
+    """
+
+    def stop() -> None:
+        with suppress(ReactorNotRunning):
+            reactor.stop()
+
+    reactor.callWhenRunning(on_signals, reactor, [signal.SIGTERM, signal.SIGINT], stop)

@@ -16,6 +16,8 @@ EXIT_CONFIG = 2
 #: Looks after which a worker that says nothing is taken for dead; it says something every second. Looks
 #: and not seconds, so that a machine that slept, or a container that was paused, kills nobody.
 MAX_SILENCE = 30
+#: Looks that it has until it says anything: a start takes a second of CPU, of which there may be little.
+MAX_START = 300
 
 
 class Roster:
@@ -104,7 +106,7 @@ class Roster:
         """Kill who has hung: called once a second."""
         for member in self.everybody:
             member.silent += 1
-            if member.silent == MAX_SILENCE:
+            if member.silent == (MAX_START if member.report is None else MAX_SILENCE):
                 self._log.error(
                     "worker {worker} has said nothing for {silent} looks: killing it",
                     worker=member.number,

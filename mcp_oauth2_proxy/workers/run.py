@@ -9,6 +9,7 @@ from typing import Any
 
 from mcp_oauth2_proxy.config.load import Loaded
 from mcp_oauth2_proxy.ops.logs import configure_logging
+from mcp_oauth2_proxy.ops.signals import stop_on_signals
 from mcp_oauth2_proxy.ops.systemd import ServiceManager
 from mcp_oauth2_proxy.workers.roster import EXIT_CONFIG
 from mcp_oauth2_proxy.workers.supervisor import Supervisor
@@ -42,6 +43,7 @@ def supervise(
         descriptors=descriptors,
         manager=ServiceManager.from_environment(os.environ, os.getpid()),
     )
+    stop_on_signals(reactor)
     reactor.callWhenRunning(supervisor.startService)
     reactor.addSystemEventTrigger("before", "shutdown", supervisor.stopService)
     reactor.run()

@@ -46,6 +46,11 @@ class CrewCase(TestCase):
         lines = [line for line in proxy.log_lines() if "pid" in line]
         return {line["worker"]: line["pid"] for line in lines}
 
+    def supervisor(self, proxy: Proxy) -> int:
+        """Return the process that started the workers."""
+        stat = Path(f"/proc/{self.pids(proxy)[1]}/stat").read_text(encoding="ascii")
+        return int(stat.rpartition(")")[2].split()[1])
+
     def get(self, path: str) -> bytes:
         return (
             f"GET {path} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {self.scene.token()}\r\n\r\n".encode()

@@ -95,7 +95,7 @@ class Serving(CrewCase):
         """Its workers finish what is under way, and then leave port and directory to the next one."""
         proxy = self.start()
         directory, pids = self.private_directory(proxy), self.pids(proxy)
-        supervisor = int(Path(f"/proc/{pids[1]}/stat").read_text(encoding="ascii").split()[3])
+        supervisor = self.supervisor(proxy)
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(exchange, proxy.port, self.get("/slow"))
             self.assertTrue(self.scene.entered.wait(PATIENCE))
@@ -125,6 +125,23 @@ class Stopping(CrewCase):
         for client in connections.values():
             self.assertEqual(read_answer(client)[::2], (200, b'{"slow": true}'))
         self.assertEqual(proxy.wait(PATIENCE), 0)
+
+    def test_as_systemd_stops_it(self) -> None:
+        """A signal to each process at once is one request to stop: nothing is cut, and nothing is raised."""
+        proxy = self.start(server={"shutdownGrace": "20s"})
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(exchange, proxy.port, self.get("/slow"))
+            self.assertTrue(self.scene.entered.wait(PATIENCE))
+            for pid in (*self.pids(proxy).values(), self.supervisor(proxy)):
+                os.kill(pid, signal.SIGTERM)
+            wait_until(
+                lambda: proxy.output.count(" requests have") == 2, "both drain", PATIENCE, proxy.program
+            )
+            self.scene.release.set()
+            self.assertEqual(answer.result(PATIENCE)[0], 200)
+        self.assertEqual(proxy.wait(PATIENCE), 0)
+        self.assertNotIn("Traceback", proxy.output)
+        self.assertNotIn("killing", proxy.output)
 
     def test_a_second_signal(self) -> None:
         """Whoever asks twice does not wait for the grace."""

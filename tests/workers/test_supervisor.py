@@ -18,7 +18,7 @@ from mcp_oauth2_proxy.ops.systemd import ServiceManager
 from mcp_oauth2_proxy.workers import supervisor as module
 from mcp_oauth2_proxy.workers.member import MAX_WRITTEN, Member
 from mcp_oauth2_proxy.workers.messages import Report
-from mcp_oauth2_proxy.workers.roster import MAX_SILENCE
+from mcp_oauth2_proxy.workers.roster import MAX_SILENCE, MAX_START
 from mcp_oauth2_proxy.workers.supervisor import GRACE_MARGIN, Supervisor
 from tests.config.examples import MINIMAL
 from tests.workers.reactor import FakeProcess, FakeReactor
@@ -218,6 +218,14 @@ class Dying(SupervisorCase):
             two.say(UP)
             self.reactor.advance(1)
         self.assertEqual((one.signals, two.signals), ([signal.SIGKILL], []))
+
+    def test_a_slow_start(self) -> None:
+        """On a machine with little to give a start may take minutes; one that never ends is given up."""
+        self.start()
+        self.reactor.pump([1] * (MAX_START - 1))
+        self.assertEqual([process.signals for process in self.processes], [[], []])
+        self.reactor.advance(1)
+        self.assertEqual([process.signals for process in self.processes], [[signal.SIGKILL]] * 2)
 
 
 class Orphans(SupervisorCase):
