@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 from twisted.internet.threads import deferToThread
 
+from tests.chaos.history import Forgot
+
 if TYPE_CHECKING:
     from tests.chaos.world import World
 
@@ -52,7 +54,7 @@ class Episode:
 KINDS: dict[str, tuple[str, ...]] = {
     "replica one": ("killed", "stopped", "paused", "a worker killed"),
     "replica two": ("killed", "stopped", "paused", "a worker killed"),
-    "redis": ("killed", "paused"),
+    "redis": ("killed", "paused", "wiped"),
     "realm": ("gone", "stalled", "cut"),
     "upstream": ("gone", "stalled", "cut"),
     "clients": ("stalled",),
@@ -172,7 +174,11 @@ class Breaker:
         async def resume() -> None:
             redis.resume()
 
-        return (kill, start) if kind == "killed" else (pause, resume)
+        async def wipe() -> None:
+            await deferToThread(redis.wipe)
+            self._world.saw(Forgot("chaos"))
+
+        return {"killed": (kill, start), "paused": (pause, resume), "wiped": (wipe, start)}[kind]
 
     async def _stall_clients(self) -> None:
         """Open connections at nginx and at both replicas, and say half a request at each."""

@@ -159,6 +159,11 @@ class Streamed(Event):
 
 
 @frozen
+class Forgot(Event):
+    """The store has lost everything: which refresh tokens were used is known to the realm alone."""
+
+
+@frozen
 class Ending(Event):
     """Session ``sid`` is about to end: what happens to it from now on may be its end."""
 

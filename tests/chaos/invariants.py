@@ -14,6 +14,7 @@ from tests.chaos.history import (
     Echoed,
     Ending,
     Event,
+    Forgot,
     LoggedOut,
     Moment,
     Note,
@@ -72,6 +73,7 @@ class Referee:
         self._requests: dict[str, tuple[Moment, Sent]] = {}
         self._arrived: set[str] = set()
         self._ending: set[str] = set()
+        self._forgot_at = Moment(0.0, 0.0)
         self._over: dict[str, Moment] = {}
         self._streams: dict[str, int] = {}
         self._rules: dict[type[Event], Callable[[Moment, Any], str | None]] = {
@@ -80,6 +82,7 @@ class Referee:
             ComeBack: self._come_back,
             Echoed: self._echoed,
             Ending: self._ends,
+            Forgot: self._forgot,
             LoggedOut: self._logged_out,
             Note: self._noted,
             Received: self._received,
@@ -159,8 +162,11 @@ class Referee:
             return None
         # Another attempt whose answer was lost may have spent the token, which nobody can know.
         explained = any(status != 200 for _, _, status in others)
+        forgotten = [ended for _, ended, _ in others if ended.pace <= self._forgot_at.pace]
+        if forgotten:
+            self._ending.add(event.sid)  # the realm has taken the second use for theft
         late = any(event.began.wall - ended.wall > GRACE - 1 for _, ended, _ in others)
-        return None if explained or late else "a refresh token that was never used works"
+        return None if explained or late or forgotten else "a refresh token that was never used works"
 
     def _sent(self, at: Moment, event: Sent) -> str | None:
         self._requests[event.nonce] = (at, event)
@@ -200,6 +206,10 @@ class Referee:
         _, sent = self._requests.pop(event.nonce)
         if at.wall < sent.expires - 1 and sent.sid not in self._ending:
             return "a good token is served"
+        return None
+
+    def _forgot(self, at: Moment, event: Forgot) -> str | None:
+        self._forgot_at = at
         return None
 
     def _ends(self, at: Moment, event: Ending) -> str | None:

@@ -11,6 +11,7 @@ from tests.chaos.history import (
     Echoed,
     Ending,
     Event,
+    Forgot,
     History,
     LoggedOut,
     Moment,
@@ -107,6 +108,9 @@ class Judgement(SynchronousTestCase):
         late = GRACE + 2
         self.assert_broken("never used", (1, refreshed(200, successor="a")), (2, refreshed(400, 1)))
         self.assert_kept((1, refreshed(200, successor="a")), (late, refreshed(400, late)))
+        lost = (1, refreshed(200, successor="a")), (2, Forgot("chaos")), (3, refreshed(400, 2))
+        self.assert_kept(*lost, (4, sent("n", expires=9)), (5, Refused("c", "n")))
+        self.assert_broken("never used", (2, Forgot("chaos")), (3, refreshed(400, 2)))
 
     def test_relayed(self) -> None:
         """Nothing is relayed that was not sent, nothing twice, nothing with an expired token."""

@@ -78,6 +78,11 @@ class RedisServer:
         """End it at once; what it held is gone."""
         self.program.kill()
 
+    def wipe(self) -> None:
+        """End it at once, and with it what it has written down."""
+        self.kill()
+        shutil.rmtree(self.directory / "appendonlydir", ignore_errors=True)
+
     def stop(self) -> None:
         """End it and remove its directory."""
         self.program.kill()
