@@ -82,7 +82,8 @@ class Loopback:
         factory = Factory.forProtocol(self._upstream_connection)
         factory.noisy = False
         self._upstream = global_reactor().listenTCP(0, factory, interface="127.0.0.1")
-        url = upstream_url or f"http://127.0.0.1:{self._upstream.getHost().port}"
+        self.upstream_port: int = self._upstream.getHost().port
+        url = upstream_url or f"http://127.0.0.1:{self.upstream_port}"
         config = configuration(server=server, upstream=Upstream(url=url))
         self.agent = WireAgent(
             global_reactor(), connect_timeout=5.0, response_header_timeout=head_timeout, idle_timeout=4.0

@@ -28,16 +28,25 @@ PAUSE = 0.02
 WARM_UP = 10.0
 #: Bytes that the process may have grown by: what an allocator keeps in pieces, not what a leak makes.
 GROWTH = 6 * 2**20
-#: Seconds after which nothing of the load is left: idle connections have two, lingering ones four.
+#: Seconds after which nothing of the load is left: lingering connections have four.
 REST = 6.0
 #: Seconds within which all is back where it was; connections without a request are closed long before.
 PATIENCE = 30
 
 
 def settings(scene: Scene, port: int, upstream: int) -> dict[str, dict[str, Any]]:
-    """Return the configuration of a soaked proxy: short times, so that the end is soon seen."""
+    """Return the configuration of a soaked proxy: short times, so that the end is soon seen.
+
+    Clients have longer ones: this process may not be let run for a second or two, and would then write
+    too late, or into a connection that the proxy is just closing.
+    """
     return scene.configuration(
-        server={"listenAddress": f"127.0.0.1:{port}", "workers": 1, "idleTimeout": "2s", "readTimeout": "2s"},
+        server={
+            "listenAddress": f"127.0.0.1:{port}",
+            "workers": 1,
+            "idleTimeout": "10s",
+            "readTimeout": "10s",
+        },
         upstream={"url": f"http://127.0.0.1:{upstream}", "idleTimeout": "1s"},
         auth={"baseUrl": "http://mcp.example"},
         limits={
