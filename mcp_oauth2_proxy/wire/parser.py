@@ -193,13 +193,13 @@ class RequestParser:
     def _run(self, piece: bytes | memoryview) -> None:
         try:
             self._parser.feed_data(piece)
-        except (httptools.HttpParserInvalidMethodError, httptools.HttpParserInvalidURLError):
-            self._break_off(_MALFORMED)
+        except (httptools.HttpParserInvalidMethodError, httptools.HttpParserInvalidURLError) as error:
+            self._break_off(_malformed(error))
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if isinstance(error.__context__, _Upgrade):
                 self._without_upgrade()
             else:
-                self._break_off(_VERSION if _OTHER_VERSION.match(self._head) else _MALFORMED)
+                self._break_off(_VERSION if _OTHER_VERSION.match(self._head) else _malformed(error))
 
     def _without_upgrade(self) -> None:
         """Parse a head again as if it had not asked for another protocol, which nobody has to grant.
@@ -328,6 +328,11 @@ def empty_line(before: bytes, data: bytes, start: int) -> int:
         return start + at + len(EMPTY_LINE) - len(before)
     at = data.find(EMPTY_LINE, start)
     return len(data) if at < 0 else at + len(EMPTY_LINE)
+
+
+def _malformed(error: Exception) -> Rejection:
+    """Return the refusal with llhttp's own words, which are fixed texts: who debugs a client needs them."""
+    return Rejection(400, f"{_MALFORMED.description}: {error}")
 
 
 _MALFORMED = Rejection(400, "the request is not well-formed HTTP/1.1")

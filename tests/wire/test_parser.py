@@ -203,6 +203,14 @@ class Parsing(SynchronousTestCase):
                 _, told = self.parse(*pieces)
                 self.assertEqual("whole" in told.requests[0], whole)
 
+    def test_why_it_is_refused(self) -> None:
+        """Who debugs a client reads what is wrong with it."""
+        parser, _ = self.parse(b"GET / HTTP/1.1\r\nHost : h\r\n\r\n")
+        self.assertEqual(
+            parser.rejection.description,  # type: ignore[union-attr]
+            "the request is not well-formed HTTP/1.1: Invalid header token",
+        )
+
     def test_an_endless_line(self) -> None:
         """A header line that never ends is given up at the limit, however it trickles in."""
         parser, _ = self.parse(b"GET / HTTP/1.1\r\nX: ", *[b"a" * 1000] * 200)
