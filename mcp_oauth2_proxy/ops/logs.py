@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import IO, Any
 
 from twisted.logger import (
@@ -29,6 +30,9 @@ LEVELS = {
 }
 FORMATS: dict[str, Render] = {"text": text_line, "json": json_line}
 
+#: Bytes that the kernel takes as a whole when several processes write to one pipe (pipe(7), POSIX's is less).
+PIPE_BUF = 4096
+
 _RANK = {level: rank for rank, level in enumerate(LogLevel.iterconstants())}
 _OWN = "mcp_oauth2_proxy"
 
@@ -40,7 +44,8 @@ class LineObserver:
     What libraries say for information (a factory starts, a port closes) counts as debugging here.
 
     ``soon`` calls a function once the present turn of the event loop is over: lines for information wait
-    for that and go out together, one system call for all; whatever is worse goes out at once.
+    for that and go out together, one system call for all; whatever is worse goes out at once. Where the
+    stream is ``shared`` with other processes, a call has as many whole lines as go out in one piece.
     """
 
     def __init__(
@@ -49,7 +54,10 @@ class LineObserver:
         render: Render,
         stream: IO[str],
         soon: Callable[[Callable[[], None]], object] | None = None,
+        *,
+        shared: bool = False,
     ) -> None:
+        self._shared = shared
         self._rank = _RANK[level]
         self._render = render
         self._stream = stream
@@ -71,24 +79,42 @@ class LineObserver:
 
     def _flush(self) -> None:
         # Joined here, for a stream may write each line by itself (PYTHONUNBUFFERED, as in many images).
-        text = "".join(self._lines)
-        self._lines.clear()
-        try:
-            self._stream.write(text)
-            self._stream.flush()
-        except (OSError, ValueError):
-            pass
+        texts = _pieces(self._lines) if self._shared else ["".join(self._lines)]
+        self._lines = []
+        with suppress(OSError, ValueError):
+            for text in texts:
+                self._stream.write(text)
+                self._stream.flush()
+
+
+def _pieces(lines: Sequence[str]) -> Iterator[str]:
+    """Yield the lines joined, each time as many as fit into ``PIPE_BUF``, and at least one."""
+    piece: list[str] = []
+    size = 0
+    for line in lines:
+        length = len(line) if line.isascii() else len(line.encode())
+        if piece and size + length > PIPE_BUF:
+            yield "".join(piece)
+            piece, size = [], 0
+        piece.append(line)
+        size += length
+    yield "".join(piece)
 
 
 def log_observer(
-    level: str, format: str, stream: IO[str], soon: Callable[[Callable[[], None]], object] | None = None
+    level: str,
+    format: str,
+    stream: IO[str],
+    soon: Callable[[Callable[[], None]], object] | None = None,
+    *,
+    shared: bool = False,
 ) -> LineObserver:
     """Return the observer for ``log.level`` and ``log.format``: for Twisted's loggers, or for twistd.
 
     Also sends what the standard library's loggers say (asyncio, treq), from warnings up, the same way.
     """
     _take_over_stdlib()
-    return LineObserver(LEVELS[level.upper()], FORMATS[format.lower()], stream, soon)
+    return LineObserver(LEVELS[level.upper()], FORMATS[format.lower()], stream, soon, shared=shared)
 
 
 def configure_logging(
@@ -104,7 +130,7 @@ def configure_logging(
 
     ``worker`` is the number of this process among several that log to one place; each line has it.
     """
-    observer = log_observer(level, format, stream, soon)
+    observer = log_observer(level, format, stream, soon, shared=worker is not None)
 
     @implementer(ILogObserver)
     def numbered(event: Event) -> None:

@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from mcp_oauth2_proxy.ops.logs import LEVELS, LineObserver, configure_logging, log_observer
+from mcp_oauth2_proxy.ops.logs import LEVELS, PIPE_BUF, LineObserver, configure_logging, log_observer
 from mcp_oauth2_proxy.ops.redaction import MASK, redact
 
 OWN = "mcp_oauth2_proxy.tests"
@@ -325,6 +325,23 @@ class Observer(SynchronousTestCase):
         turn.pop()()
         self.assertEqual(writes, ["1\n2\n", "3\n"])
         self.assertEqual(turn, [])
+
+    def test_a_stream_that_processes_share(self) -> None:
+        """Whole lines, as many at a time as a pipe takes in one piece: no other process gets in between."""
+        writes: list[str] = []
+        stream = StringIO()
+        self.patch(stream, "write", writes.append)
+        turn: list[Callable[[], None]] = []
+        observer = LineObserver(
+            LogLevel.info, lambda event: f"{event['x']}\n", stream, turn.append, shared=True
+        )
+        lines = ["a" * 1000] * 9 + ["\u00e9" * 2047, "b", "c" * 5000, "d"]
+        for line in lines:
+            observer({"log_level": LogLevel.info, "log_namespace": "mcp_oauth2_proxy.ops.access", "x": line})
+        turn.pop()()
+        self.assertEqual("".join(writes), "".join(f"{line}\n" for line in lines))
+        self.assertEqual([write.count("\n") for write in writes], [4, 4, 1, 1, 1, 1, 1])
+        self.assertTrue(all(len(write.encode()) <= PIPE_BUF for write in writes if "c" not in write))
 
     def test_events_without_level_or_time(self) -> None:
         """An odd event of a library makes a line, not an exception."""
