@@ -10,8 +10,11 @@ from typing import Any
 from twisted.internet.threads import deferToThread
 
 from bench.procfs import family_of
-from tests.support.program import free_port
+from tests.support.program import free_port, wait_until
 from tests.support.proxy import Proxy
+
+#: Seconds that all workers of a replica may take to be succeeded, one after the other.
+_SUCCESSION = 60
 
 
 class Replica:
@@ -53,6 +56,18 @@ class Replica:
     async def stop(self) -> None:
         """SIGTERM, until it has ended."""
         self.exits.append(await deferToThread(self.proxy.stop))
+
+    async def reload(self) -> None:
+        """SIGHUP, until every worker has been succeeded by another."""
+        before, supervisor = set(self.workers()), family_of(self.proxy.program.pid)[1]
+        os.kill(supervisor, signal.SIGHUP)
+
+        def succeeded() -> bool:
+            now = set(self.workers())
+            return not now & before and len(now) == len(before)
+
+        what = f"replica {self.name} has new workers"
+        await deferToThread(wait_until, succeeded, what, _SUCCESSION, self.proxy.program)
 
     def workers(self) -> list[int]:
         """Return the processes that serve: the program's children, or the program where it has none."""

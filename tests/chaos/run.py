@@ -54,7 +54,7 @@ def faults(seed: str, seconds: float) -> Story:
 
 
 def rolling_restart(rounds: int) -> Story:
-    """Return the story in which each replica is stopped and started again in turn: nothing may fail."""
+    """Return the story in which each replica in turn is stopped, started and reloaded: nothing fails."""
 
     async def story(world: World, clients: list[Client]) -> AsyncIterator[float]:
         hammer = Hammer(world, clients[:LASTING])
@@ -65,6 +65,10 @@ def rolling_restart(rounds: int) -> Story:
                 await replica.stop()
                 await replica.start()
                 world.note(f"replica {replica.name} is ready again")
+                if world.plan.workers > 1:
+                    world.note(f"replica {replica.name} gets SIGHUP")
+                    await replica.reload()
+                    world.note(f"replica {replica.name} has new workers")
             yield await _recovered(world, clients)
         exits = [code for replica in world.replicas for code in replica.exits]
         world.say(f"{hammer.answered} more calls were answered; exit codes: {exits}")

@@ -1,4 +1,4 @@
-"""Both replicas are restarted under load, one after the other, and nobody notices."""
+"""Both replicas are restarted and reloaded under load, one after the other, and nobody notices."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RollingRestart(TestCase):
     timeout = _PATIENCE + 30
 
     def test_no_request_fails(self) -> None:
-        """Not a call, a refresh or a login fails, streams go on where they were, and SIGTERM ends with 0."""
+        """Not a call, a refresh or a login fails, streams go on where they were; SIGTERM ends with 0."""
         nginx()
         redis_server()
         program = Program([sys.executable, "-m", "tests.chaos", "--rolling", "1"])
