@@ -67,6 +67,7 @@ class SharedEndings:
         #: When the log, as it is now, was last read to its end, and whether it ever was.
         self._read_at: float | None = None
         self._is_ready = False
+        self._has_warned = False
         self._reading: Deferred[None] | None = None
         self._read_again = False
         self._next_read: IDelayedCall | None = None
@@ -98,6 +99,17 @@ class SharedEndings:
     def unready(self) -> str | None:
         """Return why requests should not come here yet; ``None`` once all earlier endings are known."""
         return None if self._is_ready else "endings of sessions have not been read from the store"
+
+    def check_lifetime(self, seconds: float | None) -> None:
+        """Warn, once, where access tokens live for so many ``seconds`` that they outlive their endings."""
+        if seconds is not None and seconds > self.known.remember and not self._has_warned:
+            self._has_warned = True
+            self._log.warn(
+                "access tokens live for {seconds} s, and gate.rememberLogouts is {remember:g} s: "
+                "what a logout has ended would be good again",
+                seconds=seconds,
+                remember=self.known.remember,
+            )
 
     async def end(self, ending: Ending) -> None:
         """End a session, or all of a subject's, everywhere.

@@ -56,7 +56,9 @@ async def issue_tokens(facade: Facade, form: Parameters, authorization: Sequence
             reason=Reason.GRANT_FORBIDDEN,
         )
     redeem = _redeem_code if grant == CODE_GRANT else _redeem_refresh_token
-    return Issued(await redeem(facade, form, client), client.digest, grant)
+    response = await redeem(facade, form, client)
+    facade.endings.check_lifetime(response.get("expires_in"))
+    return Issued(response, client.digest, grant)
 
 
 async def authenticated(facade: Facade, form: Parameters, authorization: Sequence[bytes]) -> Client:

@@ -11,6 +11,7 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from mcp_oauth2_proxy.cimd.fetch import FetchError
+from mcp_oauth2_proxy.config.model import GateSettings
 from mcp_oauth2_proxy.keycloak.interfaces import KeycloakUnavailable
 from mcp_oauth2_proxy.ops.logs import log_observer
 from tests.facade.world import BASE, CALLBACK, Browser, Registered, Response, World
@@ -119,3 +120,13 @@ class LogLines(SynchronousTestCase):
         line = self.refusal(lambda: self.world.request("POST", "/oauth/backchannel-logout", form=form))
         self.assert_says(line, "logout_token_refused", "iss is not the realm")
         self.assertNotIn("secret", self.stream.getvalue())
+
+    def test_tokens_that_outlive_logouts(self) -> None:
+        """The operator is told, once, which two settings do not fit together."""
+        world = World(gate=GateSettings(remember_logouts=200.0))
+        client = world.register()
+        for _ in range(2):
+            self.assertEqual(world.redeem(client, world.code_for(client)).code, 200)
+        said = [line for line in self.stream.getvalue().splitlines() if "gate.rememberLogouts" in line]
+        self.assertEqual(len(said), 1)
+        self.assert_says(said[0], "300 s", "200 s")

@@ -22,7 +22,7 @@ from zope.interface import implementer
 
 from mcp_oauth2_proxy.app import facade_tree, well_known_tree
 from mcp_oauth2_proxy.cimd.fetch import Fetched, FetchError
-from mcp_oauth2_proxy.config.model import Auth, Config, Limits, Secret, Server, Upstream
+from mcp_oauth2_proxy.config.model import Auth, Config, GateSettings, Limits, Secret, Server, Upstream
 from mcp_oauth2_proxy.facade.facade import Facade
 from mcp_oauth2_proxy.facade.grants import challenge_of
 from mcp_oauth2_proxy.facade.sealing import Sealer
@@ -377,6 +377,7 @@ class World:
     changes: dict[str, Any] = field(factory=dict)
     limits: Limits = field(factory=Limits)
     server: Server = field(factory=Server)
+    gate: GateSettings = field(factory=GateSettings)
     shared_store: FragileStore | None = None
     agent: MemoryAgent = field(init=False)
     facade: Facade = field(init=False)
@@ -389,7 +390,11 @@ class World:
             **self.changes,
         )
         config = Config(
-            upstream=Upstream(url="http://upstream"), auth=auth, limits=self.limits, server=self.server
+            upstream=Upstream(url="http://upstream"),
+            auth=auth,
+            limits=self.limits,
+            server=self.server,
+            gate=self.gate,
         )
         store = self.shared_store or FragileStore(self.clock)
         facade = Facade(
