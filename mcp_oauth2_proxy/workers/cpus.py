@@ -28,7 +28,8 @@ def usable_cpus(cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> int
 
     A quota of one and a half CPUs counts as two: with one process the half would never be used.
     """
-    allowed = float(len(os.sched_getaffinity(0)))
+    affinity = getattr(os, "sched_getaffinity", None)
+    allowed = float(len(affinity(0)) if affinity else os.cpu_count() or 1)
     for directory in _directories(cgroups, membership):
         quota = _quota(directory)
         if quota is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import tempfile
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -48,7 +49,7 @@ class Counts:
     @classmethod
     def create(cls, workers: int) -> tuple[Counts, int]:
         """Return new ones, in which nobody takes connections, and the descriptor to hand on."""
-        descriptor = os.memfd_create("connections")
+        descriptor = _anonymous_file()
         os.ftruncate(descriptor, 8 * workers)
         counts = cls(descriptor, workers)
         for number in range(1, workers + 1):
@@ -66,6 +67,13 @@ class Counts:
     def others(self, number: int) -> list[int]:
         """Return the numbers of all but one."""
         return [count for place, count in enumerate(self._counts, 1) if place != number]
+
+
+def _anonymous_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("connections")
+    with tempfile.TemporaryFile() as file:  # where it is not Linux
+        return os.dup(file.fileno())
 
 
 class SharedPort(Port):

@@ -72,20 +72,21 @@ class CrewCase(TestCase):
         found: int = lines()[-1]
         return found
 
+    def kept(self, proxy: Proxy, path: str) -> tuple[int, socket.socket]:
+        """Return an open connection with one request behind it, for ``path``, and whose it is."""
+        client = connect(proxy.port)
+        self.addCleanup(client.close)
+        client.sendall(self.get(path))
+        self.assertEqual(read_answer(client)[0], 200)
+        return self.worker_of(proxy, path), client
+
     def one_of_each(self, proxy: Proxy) -> dict[int, socket.socket]:
         """Return a connection that is open to each worker, by its number."""
         found: dict[int, socket.socket] = {}
         for number in range(MANY):
-            client = connect(proxy.port)
-            path = f"/of/{number}"
-            client.sendall(self.get(path))
-            self.assertEqual(read_answer(client)[0], 200)
-            worker = self.worker_of(proxy, path)
-            if worker in found:
+            worker, client = self.kept(proxy, f"/of/{number}")
+            if found.setdefault(worker, client) is not client:
                 client.close()
-            else:
-                self.addCleanup(client.close)
-                found[worker] = client
             if len(found) == 2:
                 return found
         raise AssertionError(f"{MANY} connections, and all at {list(found)}")

@@ -57,18 +57,23 @@ class Serving(CrewCase):
     def test_a_worker_is_killed(self) -> None:
         """Its own connections end; those of the other, and new ones, notice nothing; it is replaced."""
         proxy = self.start()
-        connections = self.one_of_each(proxy)
-        streams = {}
-        for worker, client in connections.items():
+        streams = self.one_of_each(proxy)
+        kept = [self.kept(proxy, f"/kept/{number}") for number in range(16)]
+        for client in streams.values():
             client.sendall(self.get("/events"))
             received = b""
             while b"data: one" not in received:
                 received += client.recv(65536)
-            streams[worker] = client
         before = self.kill_worker(proxy, 1)
         self.assertEqual({self.fresh(proxy) for _ in range(20)}, {200})
-        with contextlib.suppress(ConnectionResetError):
-            self.assertEqual(streams[1].recv(65536), b"")
+        for worker, client in [(1, streams[1]), *kept]:
+            if worker == 1:
+                with contextlib.suppress(ConnectionResetError):
+                    self.assertEqual(client.recv(65536), b"")
+            else:
+                client.sendall(self.get("/mcp"))
+                self.assertEqual(read_answer(client)[0], 200)
+        self.assertEqual({worker for worker, _ in kept}, {1, 2})
         self.assertFalse(self.is_readable(streams[2]), "a stream of the other worker is as quiet as before")
         self.assertEqual(proxy.readiness(), (200, "ok"))
         wait_until(lambda: self.pids(proxy)[1] != before, "it is replaced", PATIENCE, proxy.program)
