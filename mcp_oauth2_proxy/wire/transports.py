@@ -39,17 +39,19 @@ class _WritingAtOnce(Connection):
             or self._writeDisconnected
             or self._tempDataLen
             or self.dataBuffer
-            or not data
+            or not 0 < len(data) <= self.SEND_LIMIT
             or (self.producer is not None and not self.streamingProducer)  # asked again once doWrite has sent
         ):
             super().write(data)
             return
-        sent = self.writeSomeData(data)
-        if sent == len(data):
-            return
-        # What is left waits for the socket. A connection that turned out to be lost is told so in its own
-        # turn, by the write that fails then: nobody expects to lose it while writing.
-        super().write(memoryview(data)[sent:].tobytes() if isinstance(sent, int) else data)
+        try:
+            sent = self.socket.send(data)
+        except OSError:
+            # The socket is full, or the connection is lost: then the write that fails in a turn of its own
+            # tells so. Nobody expects to lose a connection while writing.
+            sent = 0
+        if sent < len(data):
+            super().write(data[sent:])
 
 
 class ServerTransport(_WritingAtOnce, Server):
