@@ -1,4 +1,4 @@
-"""What the product makes of bytes, what h11 makes of them, and what must be true of both.
+"""What the product makes of bytes, what h11 and the grammar make of them, and what must be true of all.
 
 :func:`check_requests` and :func:`check_answer` raise :exc:`AssertionError` for bytes that break one of the
 rules; hypothesis and the fuzzer look for such bytes.
@@ -20,9 +20,10 @@ from mcp_oauth2_proxy.wire.connection import ClientConnection
 from mcp_oauth2_proxy.wire.limits import Limits
 from mcp_oauth2_proxy.wire.parser import ArrivedHead, RequestParser
 from mcp_oauth2_proxy.wire.requests import request_head
+from tests.smuggling import grammar
+from tests.smuggling.grammar import Message, Pair
 from tests.wire.transport import Reader, Wire
 
-Pair = tuple[bytes, bytes]
 #: Large enough that h11 never objects to a size: sizes are ours to judge.
 _NO_LIMIT = 1 << 30
 _FRAMING = (b"content-length", b"transfer-encoding")
@@ -51,16 +52,6 @@ LONG_SIZE = Difference(
     b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + b"0" * 30 + b"1\r\nx\r\n0\r\n\r\n",
 )
 KNOWN_DIFFERENCES = (EMPTY_LINE, LONG_SIZE)
-
-
-@define
-class Message:
-    """A message as somebody read it. ``whole`` is whether its end was seen."""
-
-    start: tuple[bytes, ...]
-    pairs: list[Pair]
-    body: bytes = b""
-    whole: bool = False
 
 
 @define
@@ -244,6 +235,7 @@ def check_requests(data: bytes) -> Judgement:
         assert not any(
             byte in line for line in (*message.start, *sum(message.pairs, ())) for byte in b"\r\n\0"
         )
+    _not_laxer(ours.messages, grammar.requests(data))
     if not _MANY_DIGITS.search(data):  # LONG_SIZE
         _not_laxer(ours.messages, read_requests(data).messages)
     if ours.messages and not ours.begun and not ours.broken:
@@ -266,6 +258,7 @@ def check_answer(method: bytes, data: bytes, *, hangs_up: bool) -> Judgement:
         assert (again, again.reused) == (ours, ours.reused), f"behind {before}: {again}, {ours}"
     for message in ours.messages:
         _one_framing(message.pairs)
+    _not_laxer(ours.messages, grammar.answer(method, data, hangs_up=hangs_up))
     if not _MANY_DIGITS.search(data):
         _not_laxer(ours.messages, read_answer(method, data, hangs_up=hangs_up).messages)
     return ours
@@ -297,7 +290,7 @@ def _plain(pairs: list[Pair]) -> list[Pair]:
 
 
 def _not_laxer(ours: list[Message], theirs: list[Message]) -> None:
-    """Every message that we accept is one to h11 too, and the same."""
+    """Every message that we accept is one to the other reader too, and the same."""
     assert len(ours) <= len(theirs), f"accepted: {ours[len(theirs)]}"
     for mine, other in zip(ours, theirs, strict=False):
         assert mine.start == other.start, f"{mine} is read as {other}"

@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.smuggling import grammar
 from tests.smuggling.cases import answer_cases, request_cases
 from tests.smuggling.judgements import (
     KNOWN_DIFFERENCES,
@@ -24,8 +25,26 @@ REQUESTS = [case.send.replace(b"{token}", b"t") for case in request_cases() if l
 ANSWERS = [case.send for case in answer_cases() if len(case.send) < SMALL]
 
 
+#: Refused for what a grammar does not say: methods that nobody has heard of, too many lines, and a tab that
+#: llhttp takes for a part of a coding's name.
+BEYOND_GRAMMAR = {
+    "request-line: an unknown method",
+    "transfer-encoding: a tab behind the value",
+    "framing: a tab behind chunked",
+    "heads: many lines",
+}
+
+
 class Requests(SynchronousTestCase):
     """What clients send."""
+
+    def test_grammar(self) -> None:
+        """The grammar refuses what the corpus has refused, so that it notices if the product does not."""
+        for case in request_cases():
+            if len(case.send) < SMALL and case.closed and case.answers[-1:] in ((400,), (505,)):
+                found = grammar.requests(case.send)
+                accepted = len(found) >= len(case.answers) and found[-1].whole
+                self.assertEqual(accepted, case.name in BEYOND_GRAMMAR, case.name)
 
     def test_known_differences(self) -> None:
         """Each thing that we take and h11 does not is still one, and still harmless."""
@@ -58,6 +77,13 @@ class Requests(SynchronousTestCase):
 
 class Answers(SynchronousTestCase):
     """What upstreams send."""
+
+    def test_grammar(self) -> None:
+        """The grammar refuses what the corpus has refused, so that it notices if the product does not."""
+        for case in answer_cases():
+            if len(case.send) < SMALL and case.status in (None, 502):
+                found = grammar.answer(case.method, case.send, hangs_up=case.hangs_up)
+                self.assertEqual(any(one.whole for one in found), case.name in BEYOND_GRAMMAR, case.name)
 
     def test_corpus(self) -> None:
         """The corpus itself, cut at every byte."""
