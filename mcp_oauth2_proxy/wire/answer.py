@@ -12,7 +12,7 @@ import httptools
 from attrs import field, frozen
 
 from mcp_oauth2_proxy.wire.errors import MalformedResponse
-from mcp_oauth2_proxy.wire.head import Ambiguous, Pairs, answer_framing, is_phrase, trimmed
+from mcp_oauth2_proxy.wire.head import Ambiguous, Pairs, announces_body, answer_framing, is_phrase, trimmed
 from mcp_oauth2_proxy.wire.limits import MAX_ANSWER_HEAD_BYTES, MAX_ANSWER_HEAD_LINES, MAX_REMEMBERED_HEAD
 from mcp_oauth2_proxy.wire.parser import FRAMING_PER_BYTE, MAX_FRAMING, empty_line
 
@@ -182,6 +182,8 @@ class AnswerParser:
         if self._interim:
             if code == 101:
                 self._refuse("the upstream switched protocols without being asked")
+            if announces_body(self._pairs):
+                self._refuse("the upstream sent an interim answer with a body")
             return
         version = parser.get_http_version()
         try:

@@ -161,3 +161,11 @@ def answer_framing(method: bytes, code: int, version: str, pairs: Pairs) -> tupl
 def is_phrase(phrase: bytes) -> bool:
     """Return whether an answer may have this reason phrase."""
     return phrase.isalpha() or _CONTROL.search(phrase) is None
+
+
+def announces_body(pairs: Pairs) -> bool:
+    """Return whether a head speaks of a body, which an interim answer never has (RFC 9112 section 6.1)."""
+    return any(
+        lowered == b"transfer-encoding" or (lowered == b"content-length" and value != b"0")
+        for lowered, value in ((name.lower(), value) for name, value in pairs)
+    )

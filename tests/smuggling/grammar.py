@@ -65,9 +65,11 @@ def answer(method: bytes, data: bytes, *, hangs_up: bool) -> list[Message]:
         at = match.end()
         if code == b"101":
             break
-        if code < b"200":
-            continue
         message = Message((code,), _pairs(lines))
+        if code < b"200":
+            if {value for name in _FRAMING for value in _values(message.pairs, name)} - {b"0"}:
+                break
+            continue
         if not _framed(message.pairs, minor):
             break
         if method == b"HEAD" or code in (b"204", b"304"):

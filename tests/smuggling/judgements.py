@@ -7,7 +7,8 @@ rules; hypothesis and the fuzzer look for such bytes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
 from typing import Any
 
 import h11
@@ -221,6 +222,20 @@ def splits(data: bytes) -> list[list[bytes]]:
     return [[data[at : at + 1] for at in range(len(data))], *halves]
 
 
+def _showing(check: Callable[..., Judgement]) -> Callable[..., Judgement]:
+    """Put the input into what is raised: trial does not show hypothesis' notes."""
+
+    @wraps(check)
+    def checked(*arguments: Any, **options: Any) -> Judgement:
+        try:
+            return check(*arguments, **options)
+        except AssertionError as error:
+            raise AssertionError(f"{arguments} {options}: {error}") from error
+
+    return checked
+
+
+@_showing
 def check_requests(data: bytes) -> Judgement:
     """Return the judgement of a client's bytes, which must not depend on reads, nor be laxer than h11's."""
     ours = judge_requests([data])
@@ -246,6 +261,7 @@ def check_requests(data: bytes) -> Judgement:
     return ours
 
 
+@_showing
 def check_answer(method: bytes, data: bytes, *, hangs_up: bool) -> Judgement:
     """Return the judgement of an upstream's bytes, held to the same."""
     ours = judge_answer(method, [data], hangs_up=hangs_up)
