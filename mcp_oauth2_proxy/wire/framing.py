@@ -66,6 +66,8 @@ class Lines:
     before: bytes
     behind: bytes
     length: int | None
+    #: ``Content-Length`` as it was written.
+    length_name: bytes
     dated: bool
 
 
@@ -77,14 +79,14 @@ def ready(pairs: Pairs) -> Lines:
     """
     lines: list[bytes] = []
     lengths: list[bytes] = []
-    length_at = 0
+    length_name, length_at = b"Content-Length", 0
     dated = False
     for pair in pairs:
         if not _passes(pair[0]):
             name = pair[0].lower()
             if name == b"content-length":
                 lengths.append(pair[1])
-                length_at = len(lines)
+                length_name, length_at = pair[0], len(lines)
             if name in _OURS:
                 continue
             dated = True
@@ -92,7 +94,7 @@ def ready(pairs: Pairs) -> Lines:
     if _breaks(b"".join(lines)):
         return ready([pair for pair in pairs if not _breaks(b"".join(pair))])
     length = int(lengths[0]) if len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) < 19 else None
-    return Lines(_joined(lines[:length_at]), _joined(lines[length_at:]), length, dated)
+    return Lines(_joined(lines[:length_at]), _joined(lines[length_at:]), length, length_name, dated)
 
 
 def _joined(lines: list[bytes]) -> bytes:
@@ -117,7 +119,7 @@ def response_head(
     closes = not keep_alive or (has_body and length is None and not chunked)
     head = [_status_line(code, phrase), lines.before]
     if length is not None and code != 204:
-        head.append(b"Content-Length: %d\r\n" % length)
+        head.append(b"%b: %d\r\n" % (lines.length_name, length))
     head.append(lines.behind)
     if not lines.dated:
         head.append(b"Date: %b\r\n" % date)
