@@ -291,7 +291,9 @@ def _returned(response: IResponse) -> _Returned:
     known: _Returned | None = notes.get(_RETURNED)
     if known is None:
         pairs = returning(response_pairs(response))
-        known = notes[_RETURNED] = _Returned(pairs, ready(pairs), is_event_stream(pairs))
+        known = _Returned(pairs, ready(pairs), is_event_stream(pairs))
+        if not known.is_stream:  # which is open for long, and whose answer has no next one
+            notes[_RETURNED] = known
     return known
 
 

@@ -198,6 +198,8 @@ class AnswerParser:
         self.complete = method == b"HEAD"
         self.persistent = reusable and parser.should_keep_alive()
         self._last_head = None
+        if length is None:
+            self._head = b""  # it is not remembered
         self._events.head_arrived(self._arrived)
 
     def on_body(self, data: bytes) -> None:

@@ -102,10 +102,8 @@ class RequestParser:
         self._message: _Message | None = None
         #: A head that nobody has been told of yet.
         self._arrived: ArrivedHead | None = None
-        #: The last head as bytes, and what it was read as. Not the first one of a connection: most streams
-        #: are their connection's only request, and are open for long.
+        #: The last head as bytes, and what it was read as.
         self._last_head: tuple[bytes, ArrivedHead] | None = None
-        self._has_begun = False
         #: The head that is being parsed, as far as it has been; and the empty line before it.
         self._head = self._lead = b""
         #: The last bytes of a chunked body, which an empty line may have begun with.
@@ -237,9 +235,8 @@ class RequestParser:
         if self._arrived is not None:
             arrived, self._arrived = self._arrived, None
             head, self._head = self._head, b""
-            if self._has_begun and arrived.repeatable and not self.last and len(head) <= MAX_REMEMBERED_HEAD:
+            if arrived.repeatable and not self.last and len(head) <= MAX_REMEMBERED_HEAD:
                 self._last_head = head, arrived
-            self._has_begun = True
             self._events.head_arrived(arrived)
 
     # What llhttp calls.
