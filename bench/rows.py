@@ -8,8 +8,8 @@ from collections.abc import Callable
 from attrs import frozen
 
 from bench import bulk, events, load, procfs
-from bench.errors import BenchError
-from bench.machine import tool
+from bench.errors import BenchError, Missing
+from bench.machine import raise_file_limit, tool
 from bench.peers import PROXY, Running
 from bench.streams import open_streams
 from bench.traffic import BULK_BYTES, CALL, CALL_PATH, GET_PATH
@@ -22,6 +22,8 @@ FEW, MANY, MANY_SECONDS = 10, 1000, 5
 #: Open streams whose memory is divided among them, and those opened and closed before to warm up.
 STREAMS = 1000
 WARM_STREAMS = 100
+#: Streams of the row that shows whether many cost each of them more, and the files that one of them takes.
+MANY_STREAMS, FILES_A_STREAM = 8000, 2
 #: Tokens of one round of the row where each is new: fewer than any peer answers in its time.
 NEW_TOKENS = 3000
 #: Seconds for closed connections to be noticed and for collectors and free lists to come to rest.
@@ -115,17 +117,33 @@ def _latency(world: World, running: Running, seconds: int) -> Sample:
     )
 
 
-def _idle_stream(world: World, running: Running, _seconds: int) -> Sample:
+def _memory(world: World, running: Running, streams: int) -> Sample:
     with open_streams(running.port, world.token, WARM_STREAMS):
         pass
     time.sleep(_REST)
     before = procfs.memory_bytes(running.pid)
-    with open_streams(running.port, world.token, STREAMS):
+    with open_streams(running.port, world.token, streams):
         time.sleep(_REST)
         after = procfs.memory_bytes(running.pid)
     return Sample(
-        (after - before) / STREAMS / 1024, {"before_mib": before / 2**20, "after_mib": after / 2**20}
+        (after - before) / streams / 1024, {"before_mib": before / 2**20, "after_mib": after / 2**20}
     )
+
+
+def _idle_stream(world: World, running: Running, _seconds: int) -> Sample:
+    return _memory(world, running, STREAMS)
+
+
+def _many_streams(world: World, running: Running, _seconds: int) -> Sample:
+    return _memory(world, running, MANY_STREAMS)
+
+
+def _open_stream(world: World, running: Running, _seconds: int) -> Sample:
+    used = procfs.cpu_seconds(running.pid)
+    with open_streams(running.port, world.token, STREAMS):
+        pass
+    time.sleep(_REST)
+    return Sample((procfs.cpu_seconds(running.pid) - used) / STREAMS * 1e6, {})
 
 
 def _event(world: World, running: Running, _seconds: int) -> Sample:
@@ -165,11 +183,28 @@ def _wrk() -> object:
     return tool("wrk")
 
 
+def _files() -> object:
+    most, needed = raise_file_limit(), MANY_STREAMS * FILES_A_STREAM + 1000
+    if most < needed:
+        raise Missing(f"{needed} open files are needed, {most} are allowed (ulimit -Hn)")
+    return most
+
+
 ROWS = (
     Row("get", "GET, 100-byte JSON answer, one token", "CPU us/request", _get, _wrk),
     Row("new-token", "GET, each token never seen before", "CPU us/request", _new_token, _wrk),
     Row("latency", "added latency, one connection, p50", "us", _latency, _wrk),
     Row("idle-stream", "open event stream, quiet", "KB/stream", _idle_stream, fresh=True, streams=True),
+    Row(
+        "many-streams",
+        "one of 8000 such streams",
+        "KB/stream",
+        _many_streams,
+        _files,
+        fresh=True,
+        streams=True,
+    ),
+    Row("open-stream", "opening a stream, and closing it", "CPU us/stream", _open_stream, streams=True),
     Row("event", "event of a stream", "CPU us/event", _event, streams=True),
     Row("bulk", "bulk data, mean of down and up", "CPU s/GB", _bulk, streams=True),
     Row("connections", "CPU per request, 1000 connections to 10", "ratio", _connections, _wrk),

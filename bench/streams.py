@@ -11,6 +11,8 @@ from bench.traffic import FIRST_EVENT, STREAM_PATH
 
 #: Seconds for a stream to bring its first event, which means that it is open all the way through.
 _TIMEOUT = 20.0
+#: Streams from one address.
+A_SOURCE = 4000
 #: Most bytes of a head and the first event.
 _MOST = 65_536
 
@@ -36,8 +38,10 @@ def check_opening(received: bytes) -> bool:
     return FIRST_EVENT in body
 
 
-def _open(port: int, opening: bytes) -> socket.socket:
-    stream = socket.create_connection(("127.0.0.1", port), timeout=_TIMEOUT)
+def _open(port: int, opening: bytes, number: int) -> socket.socket:
+    # Few come from one address, for which the proxy has a limit of its own.
+    source = f"127.0.0.{2 + number // A_SOURCE}"
+    stream = socket.create_connection(("127.0.0.1", port), timeout=_TIMEOUT, source_address=(source, 0))
     stream.sendall(opening)
     received = b""
     while not check_opening(received):
@@ -57,7 +61,7 @@ def open_streams(port: int, token: str, count: int) -> Iterator[list[socket.sock
     """
     opening = request(token)
     with ExitStack() as stack:
-        opened = [stack.enter_context(_open(port, opening)) for _ in range(count)]
+        opened = [stack.enter_context(_open(port, opening, number)) for number in range(count)]
         yield opened
         for stream in opened:
             stream.setblocking(False)
