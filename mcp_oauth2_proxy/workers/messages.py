@@ -60,11 +60,10 @@ _PLAIN = ("number", "workers", "private_store", "sockets", "listens")
 
 @frozen
 class Report:
-    """How a worker does: whether it takes connections, what keeps it from being ready, how much is open."""
+    """How a worker does: whether it takes connections, and what keeps it from being ready."""
 
     listens: bool
     reasons: tuple[str, ...] = ()
-    connections: int = 0
 
     def encode(self) -> bytes:
         """Return the line, without its end."""
@@ -74,7 +73,7 @@ class Report:
     def decode(cls, line: bytes) -> Report:
         """Return what a line says."""
         document: dict[str, Any] = json.loads(line)
-        return cls(document["listens"], tuple(document["reasons"]), document["connections"])
+        return cls(document["listens"], tuple(document["reasons"]))
 
 
 def encode_others(reasons: list[str]) -> bytes:

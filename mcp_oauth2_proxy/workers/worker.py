@@ -64,7 +64,7 @@ class WorkerService(ProxyService):
     def listen(self) -> None:
         """See :class:`ProxyService`."""
         super().listen()
-        if self.on_listening is not None:
+        if self.listens and self.on_listening is not None:
             self.on_listening()
 
     def adopt(self, listening: socket.socket) -> Port:
@@ -148,11 +148,9 @@ class Link(LineOnlyReceiver):
         if not service.listens and not reasons:
             service.listen()  # it was waiting to be of use
         service.tell_count()
-        report = Report(service.listens, tuple(reasons), len(service.site.connections))
+        report = Report(service.listens, tuple(reasons))
         self._looks += 1
-        last = self._reported
-        news = last is None or (report.listens, report.reasons) != (last.listens, last.reasons)
-        if news or self._looks >= LOOKS_A_REPORT:
+        if report != self._reported or self._looks >= LOOKS_A_REPORT:
             self._looks = 0
             self._reported = report
             self.sendLine(report.encode())

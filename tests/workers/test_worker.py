@@ -20,18 +20,12 @@ from mcp_oauth2_proxy.workers.worker import LOOK_EVERY, LOOKS_A_REPORT, Link, re
 
 
 @define
-class _Site:
-    connections: set[int] = field(factory=set)
-
-
-@define
 class _Service:
     """What a link asks of the service."""
 
     listens: bool = True
     drained: bool = False
     in_the_way: list[str] = field(factory=list)
-    site: _Site = field(factory=_Site)
     told: int = 0
     on_listening: Callable[[], None] | None = None
 
@@ -71,7 +65,7 @@ class Links(SynchronousTestCase):
     def test_reports(self) -> None:
         """At once, on every change, and otherwise now and then, to show that it lives."""
         self.serve(in_the_way=["keycloak: away"])
-        self.assertEqual(self.said(), [{"listens": True, "reasons": ["keycloak: away"], "connections": 0}])
+        self.assertEqual(self.said(), [{"listens": True, "reasons": ["keycloak: away"]}])
         self.service.in_the_way.clear()
         self.clock.advance(LOOK_EVERY)
         self.assertEqual([report["reasons"] for report in self.said()], [[]])
