@@ -258,6 +258,9 @@ class ProxyService(Service):
         if self.site.active_requests:
             self._log.warn("cutting {requests} requests", requests=self.site.active_requests)
         self.site.abort_all()
+        # A connection that is cut ends in the next turn of the event loop. If the process went on to its end
+        # now, the upstream's could end first, and the client would be told so: a whole answer, 502.
+        await deferLater(self._reactor, 0)
         self._documents.stop()
         if self._realm.running:
             await self._realm.stopService()
