@@ -14,7 +14,9 @@ from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.tcp import Client, Connection, Server
 
 
-class _WritingAtOnce(Connection):
+class WritingAtOnce(Connection):
+    """A TCP connection that does so. Its reactor is a :class:`~mcp_oauth2_proxy.wire.reactor.WireReactor`."""
+
     reactor: Any
 
     def doRead(self) -> ConnectionLost | ConnectionDone | None:  # type: ignore[override]
@@ -54,9 +56,9 @@ class _WritingAtOnce(Connection):
             super().write(data[sent:])
 
 
-class ServerTransport(_WritingAtOnce, Server):
+class ServerTransport(WritingAtOnce, Server):
     """The transport of an accepted connection."""
 
 
-class ClientTransport(_WritingAtOnce, Client):
+class ClientTransport(WritingAtOnce, Client):
     """The transport of a connection that was made here."""

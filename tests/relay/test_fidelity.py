@@ -179,11 +179,14 @@ class Fidelity(TestCase):
             self.assertEqual(come, body)
 
     async def test_without_a_body(self) -> None:
-        """HEAD keeps the length that GET would have; 304 keeps its lines; 204 has none."""
+        """HEAD keeps the length that GET would have; 304 keeps its lines; 204 has none.
+
+        Of an upstream that speaks of a body where there is none the relay uses no connection again.
+        """
         length = (b"Content-Length", b"1234")
-        _, pairs, _ = await self.answered(b"200 OK", [length, *ODD], b"", line=b"HEAD /mcp")
+        _, pairs, _ = await self.answered(b"200 OK", [length, *ODD], b"", line=b"HEAD /mcp", closes=True)
         self.assertEqual((pairs[0], own(pairs)), (length, ODD))
-        _, pairs, _ = await self.answered(b"304 Not Modified", [length, *ODD], b"")
+        _, pairs, _ = await self.answered(b"304 Not Modified", [length, *ODD], b"", closes=True)
         self.assertEqual((pairs[0], own(pairs)), (length, ODD))
         _, pairs, _ = await self.answered(b"204 No Content", ODD, b"")
         self.assertEqual(own(pairs), ODD)

@@ -1,6 +1,6 @@
 """An operating system in memory: sockets with small buffers, and a reactor that turns when a test says so.
 
-The transports over them are Twisted's own, so that buffers, pauses and the order of things are the real ones.
+The transports over them are Twisted's and ours: buffers, pauses and the order of things are the real ones.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRef
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
+
+from mcp_oauth2_proxy.wire.transports import WritingAtOnce
 
 #: Bytes that a kernel keeps for one direction of a connection, and that a transport reads and keeps:
 #: small, so that a few hundred bytes fill everything there is.
@@ -102,6 +104,10 @@ class Socket:
         if option == socket.SO_LINGER:
             self._lingers = False
 
+    def getsockopt(self, _level: int, option: int) -> int:
+        """Return whether the connection is broken, which is all that is asked for."""
+        return errno.ECONNRESET if option == socket.SO_ERROR and self.reset else 0
+
     def setblocking(self, _blocking: bool) -> None:
         """Nothing blocks here."""
 
@@ -138,11 +144,18 @@ class Transport(tcp.Connection):
         return len(self.dataBuffer) - self.offset + self._tempDataLen
 
 
-class Kernel(Clock):
-    """A reactor. Nothing is read, written or connected before :meth:`turn`."""
+class TransportAtOnce(WritingAtOnce, Transport):
+    """That of ``serve``, which writes without waiting for a turn."""
 
-    def __init__(self) -> None:
+    bufferSize = TRANSPORT_BUFFER
+
+
+class Kernel(Clock):
+    """A reactor. Nothing is read or connected before :meth:`turn`, nor written, unless ``at_once``."""
+
+    def __init__(self, *, at_once: bool = False) -> None:
         super().__init__()
+        self.at_once = at_once
         self.wrongs: list[str] = []
         #: Every transport there was.
         self.transports: list[Transport] = []
@@ -165,6 +178,14 @@ class Kernel(Clock):
     def removeWriter(self, writer: Any) -> None:
         self.writers.pop(writer, None)
 
+    def reads(self, reader: Any) -> bool:
+        """See :class:`mcp_oauth2_proxy.wire.reactor.WireReactor`."""
+        return reader in self.readers
+
+    def transport(self, connection: Socket, host: str) -> Transport:
+        """Return a transport over one end of a connection."""
+        return (TransportAtOnce if self.at_once else Transport)(connection, self, host)
+
     def pair(self) -> tuple[Socket, Socket]:
         """Return both ends of a new connection."""
         one, other = Socket(self.wrongs), Socket(self.wrongs)
@@ -174,7 +195,7 @@ class Kernel(Clock):
     def accept(self, factory: Any, host: str) -> Socket:
         """Let a client connect to ``factory``, and return the client's end."""
         mine, theirs = self.pair()
-        transport = Transport(theirs, self, host)
+        transport = self.transport(theirs, host)
         transport.begin(factory.buildProtocol(transport.getPeer()))
         return mine
 
@@ -225,7 +246,7 @@ class Kernel(Clock):
             return
         mine, theirs = self.pair()
         self.accepted.append(theirs)
-        transport = Transport(mine, self, "127.0.0.1")
+        transport = self.transport(mine, "127.0.0.1")
         protocol = factory.buildProtocol(None)
         transport.begin(protocol)
         made.callback(protocol)
