@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
-from functools import lru_cache
 
 from mcp_oauth2_proxy.config.model import Action, Mutation
 from mcp_oauth2_proxy.relay.values import Inbound, Pair, Source, source
+from mcp_oauth2_proxy.wire.names import by_name
 
 #: Headers that speak about one connection (RFC 9110 section 7.6.1) end here; ``Proxy-*`` does too.
 HOP_BY_HOP = frozenset(
@@ -30,15 +30,11 @@ _NEVER_OUT = HOP_BY_HOP | _REWRITTEN
 #: What a mutation cannot add, since it would frame the message or speak about the connection.
 NOT_ADDED = _NEVER_OUT - {b"host"}
 _FORWARDED = frozenset({b"forwarded", b"x-real-ip"})
-
-
-#: Header names whose judgement is remembered: clients and servers use a few dozen, strangers may invent more.
-_REMEMBERED_NAMES = 2048
 #: ``Connection`` values that nominate nothing.
 _NOMINATE_NOTHING = frozenset({b"keep-alive", b"close"})
 
 
-@lru_cache(maxsize=_REMEMBERED_NAMES)
+@by_name
 def key_of(name: bytes) -> bytes:
     """Return the name under which a header is compared.
 
@@ -48,7 +44,7 @@ def key_of(name: bytes) -> bytes:
     return name.lower().replace(b"_", b"-")
 
 
-@lru_cache(maxsize=_REMEMBERED_NAMES)
+@by_name
 def _ends_here(name: bytes) -> bool:
     """Return whether a header of that name speaks about one connection."""
     key = key_of(name)
@@ -64,7 +60,7 @@ class Fate(Enum):
     COOKIE = "it passes without the proxy's own cookies"
 
 
-@lru_cache(maxsize=_REMEMBERED_NAMES)
+@by_name
 def fate_of(name: bytes) -> Fate:
     """Return what becomes of a request's header line of that name."""
     key = key_of(name)

@@ -8,13 +8,14 @@ from attrs import frozen
 from twisted.web.http import RESPONSES
 
 from mcp_oauth2_proxy.wire.head import Pairs
+from mcp_oauth2_proxy.wire.names import by_name
 
 #: Header lines that belong to one connection: whoever asks for them, they are ours to write.
 _OURS = frozenset({b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"trailer"})
 _NO_BODY = frozenset({204, 304})
 
 
-@lru_cache(maxsize=2048)
+@by_name
 def _passes(name: bytes) -> bool:
     """Return whether a header line of that name goes out without a look at it."""
     lowered = name.lower()
