@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 from attrs import frozen
 
@@ -18,7 +20,8 @@ DIRECTIONS = ("requests", "answers")
 _MAX_BYTES = 1500
 #: Seconds that one input may take: a machine at work elsewhere may stand still for some.
 _PATIENCE = 120
-_DONE = re.compile(r"^stat::number_of_executed_units:\s+(\d+)", re.MULTILINE)
+_DONE = re.compile(r"^(?:#|stat::number_of_executed_units:\s+)(\d+)", re.MULTILINE)
+_STOPPED = re.compile(r"KeyboardInterrupt: stopping|run interrupted")
 _COVERAGE = re.compile(r"cov: (\d+)")
 
 
@@ -43,7 +46,15 @@ class Fuzzing:
         for data in seeds(target):
             if len(data) <= _MAX_BYTES:
                 (begin / hashlib.sha1(data).hexdigest()).write_bytes(data)
-        self._process = subprocess.Popen(
+        #: What libFuzzer says, as it says it.
+        self.log = cache / target / "log"
+        with self.log.open("w") as log:
+            self._process = self._start(target, seconds, corpus, begin, log)
+
+    def _start(
+        self, target: str, seconds: int, corpus: Path, begin: Path, log: IO[str]
+    ) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
             [
                 *(sys.executable, "-m", "tests.fuzz.one", target),
                 f"-max_total_time={seconds}",
@@ -57,23 +68,24 @@ class Fuzzing:
                 *(str(directory.resolve()) for directory in (corpus, begin)),
             ],
             cwd=REPOSITORY,
-            stdout=subprocess.PIPE,
+            stdout=log,
             stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
         )
 
     def report(self) -> Report:
-        """Wait for the end of the run and return what came of it."""
-        output, _ = self._process.communicate()
-        executed = _DONE.search(output)
+        """Wait for the end of the run, which Ctrl-C may bring early, and return what came of it."""
+        while self._process.returncode is None:
+            with contextlib.suppress(KeyboardInterrupt):  # the process has heard it too
+                self._process.wait()
+        output = self.log.read_text("utf-8", "replace")
+        executed = _DONE.findall(output)
         coverage = _COVERAGE.findall(output)
         findings = [path.read_bytes() for path in sorted(self._found.iterdir())]
-        if self._process.returncode and not findings:
+        if self._process.returncode and not findings and not _STOPPED.search(output):
             raise RuntimeError(f"the fuzzer has failed:\n{output[-3000:]}")
         report = Report(
             text="",
-            executed=int(executed[1]) if executed else 0,
+            executed=int(executed[-1]) if executed else 0,
             coverage=int(coverage[-1]) if coverage else 0,
             findings=findings,
         )
