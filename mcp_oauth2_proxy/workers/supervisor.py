@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
-import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,6 +21,7 @@ from mcp_oauth2_proxy.ops.systemd import ServiceManager
 from mcp_oauth2_proxy.wire.listening import CannotListen, name_of, open_sockets
 from mcp_oauth2_proxy.workers.member import Member
 from mcp_oauth2_proxy.workers.messages import Start
+from mcp_oauth2_proxy.workers.private import PrivateDirectory
 from mcp_oauth2_proxy.workers.roster import Roster
 from mcp_oauth2_proxy.workers.shares import needs_private_store
 from mcp_oauth2_proxy.workers.turnstile import Counts
@@ -70,7 +69,7 @@ class Supervisor(Service):
         self._manager = manager
         self._output = output
         self._sockets: list[socket.socket] = []
-        self._directory: str | None = None
+        self._private: PrivateDirectory | None = None
         self._counts, self._shared = Counts.create(workers)
         self._roster = Roster(
             workers,
@@ -161,25 +160,24 @@ class Supervisor(Service):
             patience.cancel()
         if self._looking.running:
             self._looking.stop()
-        if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
+        if self._private is not None:
+            self._private.remove()
         os.close(self._shared)
         self._manager.stopped()
         self._log.info("all workers have ended")
 
     def _make_room(self) -> None:
         """Make the directory of the private store where one is needed; raises ``OSError``."""
-        if self._directory is None and needs_private_store(self._loaded.config, self._workers):
-            # Readable for this user alone, as mkdtemp makes it.
-            self._directory = tempfile.mkdtemp(prefix="mcp-oauth2-proxy-")
+        if self._private is None and needs_private_store(self._loaded.config, self._workers):
+            self._private = PrivateDirectory()
 
     def _start_process(self, member: Member, listens: bool) -> None:
-        private = needs_private_store(self._loaded.config, self._workers) and self._directory
+        private = self._private if needs_private_store(self._loaded.config, self._workers) else None
         start = Start(
             number=member.number,
             workers=self._workers,
             said=self._loaded.said,
-            private_store=os.path.join(private, "store.db") if private else None,
+            private_store=private.store if private else None,
             sockets=len(self._sockets),
             listens=listens,
         )

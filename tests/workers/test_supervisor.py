@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import stat
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ class Starting(SupervisorCase):
         def mkdtemp(prefix: str) -> str:
             raise FileNotFoundError(2, "No usable temporary directory found")
 
-        self.patch(module.tempfile, "mkdtemp", mkdtemp)
+        self.patch(tempfile, "mkdtemp", mkdtemp)
         self.start()
         self.assertIn("set TMPDIR, or another store.url", self.fatal[0])
 
