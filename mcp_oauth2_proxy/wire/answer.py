@@ -165,8 +165,10 @@ class AnswerParser:
         self._phrase += phrase
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header line, whole; trailers are dropped."""
+        """A header line, whole; trailers are dropped, but never frame (RFC 9110 section 6.5.1)."""
         if not self._in_head:
+            if announces_body([(name, value)]):
+                self._refuse("the upstream's trailers speak of framing")
             return
         self._pairs.append((name, trimmed(name, value)))
         if len(self._pairs) > MAX_ANSWER_HEAD_LINES:
