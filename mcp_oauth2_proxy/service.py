@@ -97,7 +97,7 @@ class ProxyService(Service):
         self._draining = False
         self._sockets: list[socket.socket] = []
         self._ports: list[Port] = []
-        auth, server, upstream = config.auth, config.server, config.upstream
+        auth, upstream = config.auth, config.upstream
         self._keycloak = keycloak_http(reactor, auth.ca_file)
         self._realm = Realm(
             auth,
@@ -114,18 +114,7 @@ class ProxyService(Service):
             tls=TrustPolicy(upstream.ca_file),
         )
         endings = Endings(remember=config.gate.remember_logouts)
-        policy, asker = Policy.from_config(config), None
-        if config.gate.introspect:
-            remember = config.gate.introspect
-            asker = Asker(Introspection(self._realm.introspect, clock=reactor, remember=remember), policy)
-        self._relay = ProxyResource(
-            config,
-            gate=Gate(policy, endings),
-            realm=self._realm,
-            client=RelayClient(self._agent),
-            clock=reactor,
-            asker=asker,
-        )
+        self._relay = self._make_relay(endings)
         self._documents = Fetcher(
             auth.cimd, reactor=reactor, lookup=Lookup(reactor), tls=TrustPolicy(auth.cimd.ca_file)
         )
@@ -146,26 +135,38 @@ class ProxyService(Service):
             self._store.unready,
             self._facade.endings.unready,
         )
+        self.site = self._make_site(others)
+
+    def _make_relay(self, endings: Endings) -> ProxyResource:
+        """Return the gate and what is behind it."""
+        config, clock = self._config, self._reactor
+        policy, asker = Policy.from_config(config), None
+        if config.gate.introspect:
+            remember = config.gate.introspect
+            asker = Asker(Introspection(self._realm.introspect, clock=clock, remember=remember), policy)
+        return ProxyResource(
+            config,
+            gate=Gate(policy, endings),
+            realm=self._realm,
+            client=RelayClient(self._agent),
+            clock=clock,
+            asker=asker,
+        )
+
+    def _make_site(self, others: Probe) -> WireSite:
+        """Return what makes requests of connections, and sends them through the tree."""
         root = build_root(
-            auth.base_url,
+            self._config.auth.base_url,
             facade=self._facade,
             relay=self._relay,
             healthz=Healthz(),
             readyz=Readyz([*self._probes, others]),
         )
-        trusted = TrustedProxies(server.trusted_proxies)
-        self.site = WireSite(
+        trusted = TrustedProxies(self._config.server.trusted_proxies)
+        return WireSite(
             root,
-            reactor=reactor,
-            limits=Limits(
-                max_header_bytes=server.max_header_bytes,
-                max_header_lines=server.max_header_lines,
-                read_timeout=server.read_timeout,
-                write_timeout=server.write_timeout,
-                idle_timeout=server.idle_timeout,
-                max_connections=server.max_connections,
-                max_connections_per_address=server.max_connections_per_address,
-            ),
+            reactor=self._reactor,
+            limits=Limits.from_config(self._config.server),
             on_done=AccessLog(trusted=trusted),
             many_behind=lambda host: plain_address(host) in trusted,
         )

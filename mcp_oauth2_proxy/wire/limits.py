@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from typing import Self
+
+from attrs import fields, frozen
+
+from mcp_oauth2_proxy.config.model import Server
 
 #: Longest request target in bytes: RFC 9110 section 4.1 asks for 8000 at least; a sealed client id,
 #: a state and a redirect URI together stay well below this.
@@ -28,3 +32,8 @@ class Limits:
     idle_timeout: float = 120.0
     max_connections: int = 10_000
     max_connections_per_address: int = 5_000
+
+    @classmethod
+    def from_config(cls, server: Server) -> Self:
+        """Return the bounds that the settings ``server.*`` of the same names say."""
+        return cls(**{field.name: getattr(server, field.name) for field in fields(cls)})
