@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from pathlib import Path
 from bench.errors import BenchError
 from bench.machine import choose_cores, facts, raise_file_limit
 from bench.peers import PEERS
+from bench.program import run
 from bench.results import Result, table
 from bench.rows import DEFAULT_ROWS, ROWS
 from bench.session import available, measure, possible
@@ -106,13 +106,5 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _terminated(number: int, _frame: object) -> None:
-    sys.exit(128 + number)
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _terminated)  # so that everything is stopped and removed on the way out
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run(main)

@@ -12,7 +12,6 @@ import base64
 import hashlib
 import secrets
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from bench.children import Child, free_port
 from bench.errors import BenchError, WrongAnswer
 from bench.machine import Cores, choose_cores, facts
 from bench.procfs import cpu_seconds, memory_bytes
+from bench.program import run
 from bench.world import accepts
 from mcp_oauth2_proxy.demo.client import CALLBACK, HeadlessBrowser
 from mcp_oauth2_proxy.demo.exchange import Exchange
@@ -264,13 +264,5 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _terminated(number: int, _frame: object) -> None:
-    sys.exit(128 + number)
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _terminated)  # so that everything is stopped and removed on the way out
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run(main)
