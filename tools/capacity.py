@@ -23,7 +23,7 @@ class Costs:
     """What one operation takes: CPU in milliseconds, memory in kilobytes, as measured (docs/scaling.md)."""
 
     request: float = 0.120
-    new_token: float = 0.385
+    new_token: float = 0.338
     stream_opened: float = 0.94
     login: float = 9.2
     refresh: float = 4.5

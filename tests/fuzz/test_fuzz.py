@@ -13,7 +13,7 @@ from tests.fuzz.fuzzing import DIRECTIONS, Fuzzing
 from tests.fuzz.targets import TARGETS, seeds
 
 #: Seconds for both directions at once.
-SECONDS = int(os.environ.get("FUZZ_SECONDS", "45" if os.environ.get("CI") == "true" else "5"))
+SECONDS = int(os.environ.get("FUZZ_SECONDS", "120" if os.environ.get("CI") == "true" else "5"))
 
 
 class Fuzz(SynchronousTestCase):
