@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, ClassVar
@@ -72,11 +72,21 @@ def _log_stream(twistd: Mapping[str, Any]) -> IO[str] | None:
     return Path(path or "twistd.log").open("a", encoding="utf-8")
 
 
+def _taken_by_endpoints() -> Sequence[int]:
+    """Return the sockets that Twisted's endpoints have taken, where something has imported them before.
+
+    That is so at twistd's first start, when it has no cache of its plugins yet and imports them all.
+    """
+    endpoints = sys.modules.get("twisted.internet.endpoints")
+    taken: Sequence[int] = endpoints._SystemdParser._sddaemon.inheritedDescriptors() if endpoints else ()
+    return taken
+
+
 def makeService(options: Options) -> TwistdService:
     """Return the service for twistd."""
     # Now: twistd may become another process before it starts the service, and Twisted's endpoints, which
     # the proxy imports, take the same variables out of the environment.
-    descriptors = inherited_descriptors(os.environ, os.getpid())
+    descriptors = inherited_descriptors(os.environ, os.getpid()) or _taken_by_endpoints()
     manager = ServiceManager.from_environment(os.environ, os.getpid())
     from twisted.internet import reactor as installed  # noqa: PLC0415 (twistd has installed it by now)
 

@@ -112,6 +112,12 @@ class Activated(TestCase):
         program = self.start(TWISTD, "-n", "--pidfile=", "mcp-oauth2-proxy", launcher=self.by_hand, workers=2)
         self.lives(program, code=128 + 15)
 
+    def test_twistd_that_has_no_plugin_cache(self) -> None:
+        """At its first start twistd imports every plugin, and with them what takes the sockets away."""
+        start = "import twisted.internet.endpoints; from twisted.scripts.twistd import run; run()"
+        command = (sys.executable, "-c", start, "-n", "--pidfile=", "mcp-oauth2-proxy")
+        self.lives(self.start(*command, launcher=self.by_hand), code=128 + 15)
+
     def test_systemd_itself(self) -> None:
         """The first connection starts it, and is answered."""
         program = self.start(sys.executable, "-m", "mcp_oauth2_proxy", "serve", launcher=self.by_systemd)
