@@ -97,7 +97,7 @@ class ProxyService(Service):
         self._draining = False
         self._sockets: list[socket.socket] = []
         self._ports: list[Port] = []
-        auth, upstream = config.auth, config.upstream
+        auth = config.auth
         self._keycloak = keycloak_http(reactor, auth.ca_file)
         self._realm = Realm(
             auth,
@@ -106,13 +106,7 @@ class ProxyService(Service):
             random=random.SystemRandom(),
             on_fatal=self._fatal,
         )
-        self._agent = WireAgent(
-            reactor,
-            connect_timeout=upstream.connect_timeout,
-            response_header_timeout=upstream.response_header_timeout,
-            idle_timeout=upstream.idle_timeout,
-            tls=TrustPolicy(upstream.ca_file),
-        )
+        self._agent = self._make_agent()
         endings = Endings(remember=config.gate.remember_logouts)
         self._relay = self._make_relay(endings)
         self._documents = Fetcher(
@@ -136,6 +130,17 @@ class ProxyService(Service):
             self._facade.endings.unready,
         )
         self.site = self._make_site(others)
+
+    def _make_agent(self) -> WireAgent:
+        """Return what connects to the upstream."""
+        upstream = self._config.upstream
+        return WireAgent(
+            self._reactor,
+            connect_timeout=upstream.connect_timeout,
+            response_header_timeout=upstream.response_header_timeout,
+            idle_timeout=upstream.idle_timeout,
+            tls=TrustPolicy(upstream.ca_file),
+        )
 
     def _make_relay(self, endings: Endings) -> ProxyResource:
         """Return the gate and what is behind it."""
