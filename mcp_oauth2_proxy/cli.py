@@ -84,10 +84,16 @@ def serve(context: click.Context, /, config: str | None, **flags: str | None) ->
     except ConfigError as error:
         _print_problems(error)
         sys.exit(EXIT_CONFIG)
-    from mcp_oauth2_proxy.wire.listening import inherited_descriptors  # noqa: PLC0415
+    from mcp_oauth2_proxy.wire.inherited import Inherited  # noqa: PLC0415
+    from mcp_oauth2_proxy.wire.listening import CannotListen  # noqa: PLC0415
 
     # Before any import of Twisted's endpoints, which take the same variables out of the environment.
-    descriptors = inherited_descriptors(os.environ, os.getpid())
+    inherited = Inherited.from_environment(os.environ, os.getpid())
+    try:
+        descriptors = inherited.meant_by(loaded.config.server.listen_address)
+    except CannotListen as error:
+        click.echo(f"configuration: {error}", err=True)
+        sys.exit(EXIT_CONFIG)
     workers = worker_count(loaded.config.server.workers)
     # A wrong configuration is told without Twisted, and what serves is not imported by who supervises.
     if workers > 1:

@@ -18,7 +18,8 @@ from mcp_oauth2_proxy.config.load import Loaded, load_config
 from mcp_oauth2_proxy.config.problems import ConfigError
 from mcp_oauth2_proxy.ops.logs import log_observer
 from mcp_oauth2_proxy.ops.systemd import ServiceManager
-from mcp_oauth2_proxy.wire.listening import inherited_descriptors
+from mcp_oauth2_proxy.wire.inherited import Inherited
+from mcp_oauth2_proxy.wire.listening import CannotListen
 from mcp_oauth2_proxy.workers.cpus import worker_count
 
 
@@ -28,6 +29,8 @@ class Options(usage.Options):
     loaded: Loaded
     #: Reads the configuration as it is now; raises :exc:`ConfigError`.
     load: Callable[[], Loaded]
+    #: The sockets that were handed over and are to be listened on.
+    descriptors: Sequence[int]
 
     optParameters: ClassVar = [
         ["config", "c", None, "Config file path (default: config.yaml)."],
@@ -36,7 +39,7 @@ class Options(usage.Options):
     ]
 
     def postOptions(self) -> None:
-        """Load the configuration; a wrong one is a usage error, every mistake named."""
+        """Load the configuration and find its sockets; a wrong one is a usage error, every mistake named."""
         overrides = {
             field: self[option]
             for field, option in (("log.level", "log-level"), ("log.format", "log-format"))
@@ -47,6 +50,15 @@ class Options(usage.Options):
             self.loaded = self.load()
         except ConfigError as error:
             raise usage.UsageError("the configuration cannot be used\n" + str(error)) from None
+        # Now: twistd may become another process before it starts the service, and Twisted's endpoints, which
+        # the proxy imports, take the same variables out of the environment.
+        inherited = Inherited.from_environment(os.environ, os.getpid())
+        try:
+            self.descriptors = (inherited if inherited.descriptors else _taken_by_endpoints()).meant_by(
+                self.loaded.config.server.listen_address
+            )
+        except CannotListen as error:
+            raise usage.UsageError(str(error)) from None
 
 
 class TwistdService(MultiService):
@@ -72,21 +84,20 @@ def _log_stream(twistd: Mapping[str, Any]) -> IO[str] | None:
     return Path(path or "twistd.log").open("a", encoding="utf-8")
 
 
-def _taken_by_endpoints() -> Sequence[int]:
+def _taken_by_endpoints() -> Inherited:
     """Return the sockets that Twisted's endpoints have taken, where something has imported them before.
 
     That is so at twistd's first start, when it has no cache of its plugins yet and imports them all.
     """
     endpoints = sys.modules.get("twisted.internet.endpoints")
-    taken: Sequence[int] = endpoints._SystemdParser._sddaemon.inheritedDescriptors() if endpoints else ()
-    return taken
+    if endpoints is None:
+        return Inherited()
+    taken = endpoints._SystemdParser._sddaemon
+    return Inherited(taken.inheritedDescriptors(), taken._names)
 
 
 def makeService(options: Options) -> TwistdService:
     """Return the service for twistd."""
-    # Now: twistd may become another process before it starts the service, and Twisted's endpoints, which
-    # the proxy imports, take the same variables out of the environment.
-    descriptors = inherited_descriptors(os.environ, os.getpid()) or _taken_by_endpoints()
     manager = ServiceManager.from_environment(os.environ, os.getpid())
     from twisted.internet import reactor as installed  # noqa: PLC0415 (twistd has installed it by now)
 
@@ -117,7 +128,7 @@ def makeService(options: Options) -> TwistdService:
             reactor,
             on_fatal=stop,
             reload=options.load,
-            descriptors=descriptors,
+            descriptors=options.descriptors,
             manager=manager,
             output=output,
         )
@@ -125,7 +136,7 @@ def makeService(options: Options) -> TwistdService:
         from mcp_oauth2_proxy.service import ProxyService  # noqa: PLC0415
 
         service = ProxyService(
-            loaded.config, reactor, on_fatal=stop, descriptors=descriptors, manager=manager
+            loaded.config, reactor, on_fatal=stop, descriptors=options.descriptors, manager=manager
         )
     service.setServiceParent(holder)
     return holder

@@ -14,6 +14,8 @@ from attrs import frozen
 
 from mcp_oauth2_proxy.config.durations import PATTERN as DURATION_PATTERN
 from mcp_oauth2_proxy.config.durations import format_duration, parse_duration
+from mcp_oauth2_proxy.config.listening import PATTERN as LISTEN_PATTERN
+from mcp_oauth2_proxy.config.listening import check_listen_address
 from mcp_oauth2_proxy.config.model import AUTO, Rate, Secret, StoreUrl
 from mcp_oauth2_proxy.config.store_url import parse_store_url
 
@@ -181,18 +183,7 @@ def _flag(value: object) -> bool:
 
 
 def _listen_address(value: object) -> str:
-    text = _text(value)
-    host, colon, port = text.rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]")
-    valid = colon == ":" and port.isdecimal() and port.isascii() and int(port) <= 65535
-    if valid and host:
-        try:
-            valid = (ipaddress.ip_address(bare).version == 6) == host.startswith("[")
-        except ValueError:
-            valid = False
-    if not valid:
-        raise ValueError(f"{text!r} is not a listen address; expected :8080, 127.0.0.1:8080 or [::1]:8080")
-    return text
+    return check_listen_address(_text(value))
 
 
 def _network(value: object) -> str:
@@ -335,7 +326,7 @@ WORKERS = Kind(
     lambda value: "auto" if value == AUTO else str(value),
 )
 FLAG = Kind("true or false", _flag, {"type": "boolean"}, lambda value: "true" if value else "false")
-LISTEN_ADDRESS = Kind("address", _listen_address, {"type": "string", "pattern": ":\\d+$"})
+LISTEN_ADDRESS = Kind("address", _listen_address, {"type": "string", "pattern": LISTEN_PATTERN})
 NETWORK = Kind("network", _network, {"type": "string"})
 SCOPE = Kind("scope", _scope, {"type": "string", "pattern": "^[!#-\\[\\]-~]+$"})
 HOST_RULE = Kind("host", _host_rule, {"type": "string", "pattern": "^[*a-zA-Z0-9.-]+$"})

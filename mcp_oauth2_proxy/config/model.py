@@ -159,7 +159,11 @@ def setting(doc: str, /, **options: Any) -> Any:
 class Server:
     """``server.*``: how the proxy listens, and the bounds of one client connection."""
 
-    listen_address: str = setting("HTTP listen address", default=":8080")
+    listen_address: str = setting(
+        "HTTP listen address, or a socket that systemd hands over: systemd:domain=INET6:index=0 "
+        "(docs/deployment.md)",
+        default=":8080",
+    )
     workers: int = setting(
         "processes that share the socket, each with a CPU of its own: a number, or auto for as many as there "
         "are CPUs (docs/deployment.md)",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import socket
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from twisted.internet.error import ConnectionDone
@@ -13,8 +12,6 @@ from twisted.python.failure import Failure
 
 #: Connections the kernel holds for us before they are accepted: a burst of clients is not turned away.
 BACKLOG = 1024
-#: The first descriptor that systemd hands over (sd_listen_fds(3), ``SD_LISTEN_FDS_START``).
-FIRST_INHERITED = 3
 
 
 class CannotListen(Exception):
@@ -39,19 +36,6 @@ def machine_has_ipv6() -> bool:
     except OSError:
         return False
     return True
-
-
-def inherited_descriptors(environ: MutableMapping[str, str], pid: int) -> range:
-    """Return the descriptors that systemd, or what acts like it, has handed to the process ``pid``.
-
-    sd_listen_fds(3): ``LISTEN_PID`` must be this process, ``LISTEN_FDS`` is how many. Both leave the
-    environment, for the descriptors are nobody else's. Twisted's ``ListenFDs`` is not used because it
-    gives none where their names (``LISTEN_FDNAMES``) are missing, which systemd-socket-activate leaves out.
-    What makes no sense is no descriptor, as for Twisted.
-    """
-    whose, count, _ = (environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
-    meant = whose == str(pid) and re.fullmatch(r"[0-9]{1,4}", count)
-    return range(FIRST_INHERITED, FIRST_INHERITED + (int(count) if meant else 0))
 
 
 def adopt(descriptor: int) -> socket.socket:

@@ -342,6 +342,11 @@ class Refusals(SynchronousTestCase):
         self.assertIn("/service/port", self.refused("service.port=http"))
         self.assertIn("readTimeout", self.refused("config.server.readTimeout=soon"))
 
+    def test_a_socket_of_systemd(self) -> None:
+        """There is none in a pod."""
+        address = "config.server.listenAddress=systemd:domain=INET:index=0"
+        self.assertIn("nothing hands a socket to a pod", self.refused(address))
+
     def test_replicas_that_share_no_store(self) -> None:
         """Replicas that would lose each other's logins are refused, unless asked for or sharing a store."""
         for setting in ("replicaCount=2", "autoscaling.enabled=true"):

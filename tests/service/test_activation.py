@@ -82,6 +82,12 @@ class Activated(TestCase):
         self.hear("STOPPING=1\nSTATUS=draining")
         self.assertNotIn("cannot listen", program.output)
 
+    def answered(self) -> bool:
+        """Say whether the program answers."""
+        with contextlib.suppress(OSError):
+            return exchange(self.port, HEALTH)[2] == b"ok"
+        return False
+
     @staticmethod
     def by_hand(port: int) -> list[str]:
         """Return a launcher as small as they come."""
@@ -121,14 +127,48 @@ class Activated(TestCase):
     def test_systemd_itself(self) -> None:
         """The first connection starts it, and is answered."""
         program = self.start(sys.executable, "-m", "mcp_oauth2_proxy", "serve", launcher=self.by_systemd)
-
-        def answered() -> bool:
-            with contextlib.suppress(OSError):
-                return exchange(self.port, HEALTH)[2] == b"ok"
-            return False
-
-        wait_until(answered, "systemd's socket answers", PATIENCE, program)
+        wait_until(self.answered, "systemd's socket answers", PATIENCE, program)
         self.lives(program)
+
+    def test_a_socket_by_its_name(self) -> None:
+        """``systemd:`` in ``server.listenAddress`` says which: one process, two workers, under twistd."""
+        serve = (sys.executable, "-m", "mcp_oauth2_proxy", "serve")
+        twistd = (TWISTD, "-n", "--pidfile=", "mcp-oauth2-proxy")
+        for command, workers, code in ((serve, 1, 0), (serve, 2, 0), (twistd, 1, 128 + 15)):
+            with self.subTest(command=command, workers=workers):
+                self.heard.clear()
+                address = "systemd:domain=INET:name=http"
+                self.lives(
+                    self.start(*command, launcher=self.by_hand, workers=workers, listenAddress=address),
+                    code=code,
+                )
+
+    def test_a_socket_by_its_index_from_systemd_itself(self) -> None:
+        """systemd's own launcher gives its first socket the index 0."""
+        address = "systemd:domain=INET:index=0"
+        program = self.start(
+            sys.executable,
+            *("-m", "mcp_oauth2_proxy", "serve"),
+            launcher=self.by_systemd,
+            listenAddress=address,
+        )
+        wait_until(self.answered, "systemd's socket answers", PATIENCE, program)
+        self.lives(program)
+
+    def test_a_socket_that_is_not_there(self) -> None:
+        """Nothing else is listened on: one line says what was handed over, and the start ends."""
+        serve = (sys.executable, "-m", "mcp_oauth2_proxy", "serve")
+        twistd = (TWISTD, "-n", "--pidfile=", "mcp-oauth2-proxy")
+        for command, code in ((serve, 2), (twistd, 1)):
+            for launcher, said in (
+                (self.by_hand, "these were: index 0 name http"),
+                (lambda _port: [], "no socket was"),
+            ):
+                address = "systemd:domain=INET:name=https"
+                program = self.start(*command, launcher=launcher, listenAddress=address)
+                self.assertEqual(program.wait(PATIENCE), code, program.output)
+                self.assertIn(f"server.listenAddress: {address} was not handed over: {said}", program.output)
+                self.assertNotIn("Traceback", program.output)
 
     def test_what_is_no_socket(self) -> None:
         """A descriptor that cannot be listened on ends the start with 2."""

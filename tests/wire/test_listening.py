@@ -17,7 +17,6 @@ from mcp_oauth2_proxy.wire.listening import (
     accept_and_close,
     adopt,
     bind,
-    inherited_descriptors,
     listen,
     name_of,
     open_sockets,
@@ -26,24 +25,6 @@ from mcp_oauth2_proxy.wire.site import WireSite
 from tests.support.reactor import global_reactor
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
-
-
-class Inherited(SynchronousTestCase):
-    """sd_listen_fds(3)."""
-
-    def test_ours(self) -> None:
-        """So many from 3 on, with names or without; nobody after us finds them."""
-        for more in ({}, {"LISTEN_FDNAMES": "http:https"}):
-            environ = {"LISTEN_PID": "77", "LISTEN_FDS": "2", "HOME": "/", **more}
-            self.assertEqual(list(inherited_descriptors(environ, 77)), [3, 4])
-            self.assertEqual(environ, {"HOME": "/"})
-
-    def test_somebody_elses(self) -> None:
-        """Variables that were meant for a parent, or that make no sense, are no sockets."""
-        for pid, count in (("76", "1"), ("77", "-1"), ("77", "x"), ("77", ""), ("77", "99999"), ("", "1")):
-            environ = {"LISTEN_PID": pid, "LISTEN_FDS": count}
-            self.assertEqual(list(inherited_descriptors(environ, 77)), [], (pid, count))
-        self.assertEqual(list(inherited_descriptors({}, 77)), [])
 
 
 class Adopting(SynchronousTestCase):

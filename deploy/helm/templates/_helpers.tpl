@@ -126,6 +126,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if lt (include "mcp-oauth2-proxy.terminationGrace" . | int) (include "mcp-oauth2-proxy.drain" . | int) -}}
 {{- fail (printf "terminationGracePeriodSeconds: pods would be killed while they drain: preStopSleepSeconds and config.server.shutdownGrace take %s s" (include "mcp-oauth2-proxy.drain" .)) -}}
 {{- end -}}
+{{- if hasPrefix "systemd:" ((.Values.config.server | default dict).listenAddress | default "") -}}
+{{- fail "config.server.listenAddress: nothing hands a socket to a pod; use an address such as :8080" -}}
+{{- end -}}
 {{- if .Values.autoscaling.enabled -}}
 {{- if gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas) -}}
 {{- fail "autoscaling: minReplicas is more than maxReplicas" -}}
