@@ -1,21 +1,24 @@
-"""Documents that were fetched before: fresh ones without asking, the last good one where asking fails."""
+"""Documents that were fetched before: fresh ones without asking, the last good one where asking fails.
+
+A copy is as good from another process as from this one. What holds is the newest that a document's host said
+to any of them: a good document, or that there is none.
+"""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Generic, TypeVar
 
-from attrs import define
+from attrs import Factory, define, evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mcp_oauth2_proxy.cimd.fetch import Fetched, FetchError
+from mcp_oauth2_proxy.cimd.interfaces import Copy, ICopies
+from mcp_oauth2_proxy.cimd.known import Entry, Known
 
-#: Documents that are remembered, good and bad ones apart: a flood of bad URLs drops no good copy.
-MAX_DOCUMENTS = 512
 #: Seconds for which a failure is not tried again; without it each step of a login would wait for it.
 RETRY = 30.0
 #: Seconds for which the last good copy is used while its host fails: a long weekend and some.
@@ -33,21 +36,24 @@ class DocumentUnavailable(Exception):
 
 
 @define
-class _Entry(Generic[_T]):
-    value: _T | None
-    fetched_at: float
-    ask_at: float
-    trouble: Exception | None = None
+class _Search(Generic[_T]):
+    """Who waits for a document, and when it must have been fetched at the earliest."""
 
-    def serves(self, now: float, newer_than: float) -> bool:
-        """Return whether the entry answers without asking its host: it is fresh, or was tried just now."""
-        return now < self.ask_at and (self.trouble is not None or self.fetched_at >= newer_than)
+    newer_than: float
+    waiting: list[Deferred[_T]] = Factory(list)
+
+    def join(self, newer_than: float) -> Deferred[_T]:
+        self.newer_than = max(self.newer_than, newer_than)
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
 
 
 class Library(Generic[_T]):
     """Documents as ``read(url, document)`` understands them; it raises ``ValueError`` for a bad one.
 
-    ``fetch`` is :meth:`Fetcher.get`. ``pinned`` are copies for hosts that refuse to serve data centres.
+    ``fetch`` is :meth:`Fetcher.get`. ``copies`` are what other processes have fetched and this one will find
+    when it starts anew; each is read as if it came from its host. ``pinned`` are copies for hosts that refuse
+    to serve data centres.
     """
 
     _log = Logger()
@@ -58,15 +64,16 @@ class Library(Generic[_T]):
         fetch: Callable[[str], Awaitable[Fetched]],
         read: Callable[[str, Mapping[str, Any]], _T],
         clock: IReactorTime,
+        copies: ICopies,
         pinned: Mapping[str, Mapping[str, Any]],
     ) -> None:
         self._fetch = fetch
         self._read = read
         self._clock = clock
+        self._copies = copies
         self._pinned = pinned
-        self._good: OrderedDict[str, _Entry[_T]] = OrderedDict()
-        self._bad: OrderedDict[str, _Entry[_T]] = OrderedDict()
-        self._waiting: dict[str, list[Deferred[_T]]] = {}
+        self._known: Known[_T] = Known()
+        self._searches: dict[str, _Search[_T]] = {}
 
     def get(self, url: str, *, newer_than: float = 0.0) -> Deferred[_T]:
         """Return the document at ``url``; one fetched before ``newer_than`` is fetched again though fresh.
@@ -74,74 +81,79 @@ class Library(Generic[_T]):
         Concurrent callers share one fetch, which goes on when they leave. Fails with
         :exc:`DocumentRefused` or :exc:`DocumentUnavailable`.
         """
-        waiting: Deferred[_T] = Deferred()
-        others = self._waiting.get(url)
-        if others is not None:
-            others.append(waiting)
-            return waiting
-        entry = self._good.get(url) or self._bad.get(url)
-        now = self._clock.seconds()
-        if entry is not None and entry.serves(now, newer_than):
-            self._touch(url)
-            _tell(waiting, entry.value if entry.value is not None else Failure(entry.trouble))
-            return waiting
-        self._waiting[url] = [waiting]
-        Deferred.fromCoroutine(self._ask(url, entry)).addBoth(self._spread, url)
+        search = self._searches.get(url)
+        if search is not None:
+            return search.join(newer_than)
+        search = _Search(newer_than)
+        waiting = search.join(newer_than)
+        entry = self._known.get(url)
+        if entry is not None and entry.serves(self._clock.seconds(), newer_than):
+            _tell(entry, search)
+        else:
+            self._searches[url] = search
+            Deferred.fromCoroutine(self._find(url, search)).addBoth(self._found, url)
         return waiting
 
-    def _spread(self, result: _T | Failure, url: str) -> None:
-        for waiting in self._waiting.pop(url):
-            _tell(waiting, result)
+    def _found(self, result: Entry[_T] | Failure, url: str) -> None:
+        _tell(result, self._searches.pop(url))
 
-    async def _ask(self, url: str, entry: _Entry[_T] | None) -> _T:
+    async def _find(self, url: str, search: _Search[_T]) -> Entry[_T]:
+        entry = self._newest(url, await self._copies.find(url))
         now = self._clock.seconds()
+        if entry is not None and entry.serves(now, search.newer_than):
+            return entry
         try:
             fetched = await self._fetch(url)
             value = self._read(url, fetched.document)
         except ValueError as error:
-            trouble: Exception = DocumentRefused(f"{url} {error}")
+            return self._refused(url, now, f"{url} {error}")
         except FetchError as error:
-            if not error.gone:
-                return self._copy(url, entry, str(error))
-            trouble = DocumentRefused(f"{url}: {error}")
-        else:
-            self._bad.pop(url, None)
-            self._keep(self._good, url, _Entry(value, now, now + fetched.lifetime))
-            return value
-        self._good.pop(url, None)
-        self._keep(self._bad, url, _Entry(None, now, now + RETRY, trouble))
-        raise trouble
+            if error.gone:
+                return self._refused(url, now, f"{url}: {error}")
+            return self._without_its_host(url, entry, error)
+        self._copies.keep(url, Copy(fetched.document, now, fetched.lifetime))
+        return self._known.put(url, Entry(value, now, now + fetched.lifetime))
 
-    def _copy(self, url: str, entry: _Entry[_T] | None, why: str) -> _T:
+    def _newest(self, url: str, copy: Copy | None) -> Entry[_T] | None:
+        """Return what is known of ``url``, a ``copy`` included that is newer."""
+        entry = self._known.get(url)
+        if copy is None or (entry is not None and copy.said_at <= entry.said_at):
+            return entry
+        try:
+            value = None if copy.document is None else self._read(url, copy.document)
+        except ValueError:  # the rules are stricter than when it was fetched
+            value = None
+        # Where there is no good document that is known, and who asks is still told by the host itself.
+        fresh_until = 0.0 if value is None else copy.said_at + copy.lifetime
+        return self._known.put(url, Entry(value, copy.said_at, fresh_until))
+
+    def _refused(self, url: str, now: float, why: str) -> Entry[_T]:
+        """The host was asked, and there is no good document: no copy of one holds, here or elsewhere."""
+        self._copies.keep(url, Copy(None, now))
+        return self._known.put(url, Entry(None, now, now + RETRY, DocumentRefused(why)))
+
+    def _without_its_host(self, url: str, entry: Entry[_T] | None, why: FetchError) -> Entry[_T]:
         """Return the last good copy, or the pinned one."""
         now = self._clock.seconds()
-        if entry is not None and entry.value is not None and now - entry.fetched_at < STALE:
+        ask_at = now + RETRY
+        if entry is not None and entry.is_good and now - entry.said_at < STALE:
             self._log.warn("{url} could not be fetched ({why}): the last good copy is used", url=url, why=why)
-            entry.ask_at, entry.trouble = now + RETRY, FetchError(why)
-            return entry.value
-        self._good.pop(url, None)
+            return self._known.put(url, evolve(entry, ask_at=ask_at, trouble=why))
+        # What the host said last is not forgotten: an older copy must not come up again.
+        said_at = 0.0 if entry is None else entry.said_at
         pinned = self._pinned.get(url)
         if pinned is not None:
             self._log.warn("{url} could not be fetched ({why}): the built-in copy is used", url=url, why=why)
             value = self._read(url, pinned)
-            self._keep(self._bad, url, _Entry(value, now, now + RETRY, FetchError(why)))
-            return value
+            return self._known.put(url, Entry(value, said_at, ask_at, why, built_in=True))
         trouble = DocumentUnavailable(f"{url}: {why}")
-        self._keep(self._bad, url, _Entry(None, now, now + RETRY, trouble))
-        raise trouble
-
-    def _keep(self, shelf: OrderedDict[str, _Entry[_T]], url: str, entry: _Entry[_T]) -> None:
-        shelf[url] = entry
-        shelf.move_to_end(url)
-        if len(shelf) > MAX_DOCUMENTS:
-            shelf.popitem(last=False)
-
-    def _touch(self, url: str) -> None:
-        for shelf in (self._good, self._bad):
-            if url in shelf:
-                shelf.move_to_end(url)
+        return self._known.put(url, Entry(None, said_at, ask_at, trouble))
 
 
-def _tell(waiting: Deferred[_T], result: _T | Failure) -> None:
-    if not waiting.called:
-        waiting.callback(result)  # a Failure starts the errback chain
+def _tell(result: Entry[_T] | Failure, search: _Search[_T]) -> None:
+    answer: Any = result
+    if isinstance(result, Entry):
+        answer = result.value if result.value is not None else Failure(result.trouble)
+    for waiting in search.waiting:
+        if not waiting.called:
+            waiting.callback(answer)  # a Failure starts the errback chain

@@ -21,9 +21,11 @@ from mcp_oauth2_proxy.facade.clients import (
     open_client_id,
     secret_matches,
 )
+from mcp_oauth2_proxy.facade.copies import StoredCopies
 from mcp_oauth2_proxy.facade.documents import read_document, read_key_set
 from mcp_oauth2_proxy.facade.errors import OAuthError, Reason, SealError, unavailable
 from mcp_oauth2_proxy.facade.sealing import Sealer
+from mcp_oauth2_proxy.facade.vault import Vault
 from mcp_oauth2_proxy.gate.keys import KeySet
 
 #: Seconds within which a client's keys are not asked for twice because of a key id that is not among them.
@@ -34,15 +36,25 @@ Fetch = Callable[[str], Awaitable[Fetched]]
 
 
 class Directory:
-    """The clients that there are. ``fetch`` gets a stranger's JSON document."""
+    """The clients that there are. ``fetch`` gets a stranger's JSON document, ``vault`` keeps copies."""
 
-    def __init__(self, auth: Auth, *, sealer: Sealer, clock: IReactorTime, fetch: Fetch) -> None:
+    def __init__(
+        self, auth: Auth, *, sealer: Sealer, vault: Vault, clock: IReactorTime, fetch: Fetch
+    ) -> None:
         self._auth = auth
         self._sealer = sealer
         self._clock = clock
         self._known = {client.client_id: client for client in auth.clients}
-        self._documents = Library(fetch=fetch, read=read_document, clock=clock, pinned=PINNED)
-        self._key_sets = Library(fetch=fetch, read=read_key_set, clock=clock, pinned={})
+
+        def copies(kind: str) -> StoredCopies:
+            return StoredCopies(vault, kind=kind, policy=auth.cimd)
+
+        self._documents = Library(
+            fetch=fetch, read=read_document, clock=clock, copies=copies("document"), pinned=PINNED
+        )
+        self._key_sets = Library(
+            fetch=fetch, read=read_key_set, clock=clock, copies=copies("keys"), pinned={}
+        )
 
     async def find(self, client_id: str, *, status: int) -> Client:
         """Return the client, or raise ``invalid_client`` with ``status``, or 503 where that may pass."""
@@ -80,18 +92,21 @@ class Directory:
         except DocumentRefused as error:
             raise _refused("must be found at its address and hold", status, str(error)) from None
         except DocumentUnavailable as error:
-            raise _unavailable(error) from None
+            raise _unavailable(str(error)) from None
 
     async def keys(self, keys: ClientKeys, key_id: str | None) -> KeySet:
         """Return a client's keys, fetched again where ``key_id`` is not among them, at most once a minute."""
         if keys.uri is None:
             return KeySet.from_jwks(keys.jwks or {"keys": []}, of_client=True)
         try:
+            read_url(keys.uri, self._auth.cimd)
             found = await self._key_sets.get(keys.uri)
             if key_id is not None and key_id not in found:
                 found = await self._key_sets.get(keys.uri, newer_than=self._clock.seconds() - KEYS_AGAIN)
+        except ValueError as error:
+            raise _unavailable(f"{keys.uri[:200]!r} {error}") from None
         except (DocumentRefused, DocumentUnavailable) as error:
-            raise _unavailable(error) from None
+            raise _unavailable(str(error)) from None
         return found
 
     def secret_matches(self, client_id: str, secret: str) -> bool:
@@ -127,9 +142,9 @@ def _refused(what: str, status: int, detail: str) -> OAuthError:
     )
 
 
-def _unavailable(error: Exception) -> OAuthError:
+def _unavailable(detail: str) -> OAuthError:
     return unavailable(
         "the client's metadata document cannot be fetched at the moment",
         Reason.CLIENT_DOCUMENT_DOWN,
-        str(error),
+        detail,
     )

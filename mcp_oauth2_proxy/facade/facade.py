@@ -75,7 +75,7 @@ class Facade:
             clock=clock,
             random=self.random,
         )
-        self.directory = Directory(self.auth, sealer=sealer, clock=clock, fetch=fetch)
+        self.directory = Directory(self.auth, sealer=sealer, vault=self.vault, clock=clock, fetch=fetch)
         #: What a client assertion may name as its audience: this server, or the endpoint it is sent to.
         self.assertion_audiences = (
             self.base_url,

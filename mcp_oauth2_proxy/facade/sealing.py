@@ -41,6 +41,7 @@ class Purpose(Enum):
     REFRESH = "refresh token"
     ANSWER = "refresh answer"
     ENDING = "session ending"
+    COPY = "copy of a document"
 
 
 class Sealer:
@@ -106,7 +107,7 @@ class Sealer:
             fernet = self._fernets[purpose]
             value = json.loads(fernet.decrypt(raw))
             sealed_at = fernet.extract_timestamp(raw)
-        except (InvalidToken, ValueError):
+        except (InvalidToken, ValueError, RecursionError):
             raise SealError(f"{purpose.value} does not open") from None
         if not isinstance(value, dict):
             raise SealError(f"{purpose.value} is not a record")

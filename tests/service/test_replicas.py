@@ -13,8 +13,10 @@ from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from tests.e2e.application import Application, document
+from tests.e2e.application import CALLBACK, Application, document
+from tests.keycloak_contract.harness import Pkce
 from tests.support.browser import Answer, Browser
+from tests.support.documents import DocumentHost
 from tests.support.double import RunningDouble
 from tests.support.keycloak import CREDENTIALS as C
 from tests.support.proxy import Proxy
@@ -71,9 +73,14 @@ class ReplicaCase(TestCase):
 
     timeout = 120
 
-    async def start(self, store: str, **realm: Any) -> None:
+    def provider(self, **realm: Any) -> RunningDouble:
+        """Return a provider that runs until the test ends."""
         provider = RunningDouble(global_reactor(), **realm)
         self.addCleanup(provider.stop)
+        return provider
+
+    async def start(self, store: str, **realm: Any) -> None:
+        provider = self.provider(**realm)
         connect: Resource = provider.double
         for name in (b"realms", C.realm.encode(), b"protocol", b"openid-connect"):
             connect = connect.children[name]
@@ -86,7 +93,7 @@ class ReplicaCase(TestCase):
         self.application = Application(global_reactor(), self.one.mcp_url)
         self.refresh_token: str = (await self.application.log_in())["refresh_token"]
 
-    def replica(self, issuer: str, store: str, **auth: str) -> Proxy:
+    def replica(self, issuer: str, store: str, **auth: Any) -> Proxy:
         client = {"clientId": C.client_id, "clientSecret": C.client_secret}
         proxy = Proxy(
             {
@@ -197,3 +204,34 @@ class Dying(ReplicaCase):
         """Nobody has the new token, and Keycloak takes the old one for stolen: the person signs in again."""
         answer = await self.retry(self.sqlite())
         self.assertEqual((answer.status, json.loads(answer.body)["error"]), (400, "invalid_grant"))
+
+
+class ByDocument(ReplicaCase):
+    """A client whose metadata document the first replica has fetched, and whose host is down since then."""
+
+    async def log_in(self, proxy: Proxy, client_id: str) -> int:
+        """Log in at ``proxy``; return the status of the token's answer, or of the page without a way on."""
+        await deferToThread(proxy.wait_until_ready)
+        application = Application(global_reactor(), proxy.mcp_url)
+        await application.discover()
+        application.client_id = client_id
+        page = await application.browser.request("GET", application.authorize_url(Pkce.make(), "state"))
+        if page.status != 200:
+            return page.status
+        arrival, pkce = await application.authorize()
+        return (await application.redeem(arrival.parameters["code"], pkce)).status
+
+    async def test_by_the_copy_in_the_store(self) -> None:
+        """A replica that starts then logs its users in; one with a store of its own cannot."""
+        issuer, store = self.provider().issuer(), self.redis()
+        host = DocumentHost(global_reactor())
+        self.addCleanup(host.stop)
+        client_id = host.publish("/c.json", redirect_uris=[CALLBACK])
+        first = self.replica(issuer, store, cimd=host.settings)
+        self.assertEqual(await self.log_in(first, client_id), 200)
+        self.assertEqual(await deferToThread(first.stop), 0)
+        host.status = 503
+        for its_store, status in ((store, 200), ("memory://", 503)):
+            fresh = self.replica(issuer, its_store, cimd=host.settings)
+            self.assertEqual(await self.log_in(fresh, client_id), status, its_store)
+        self.assertEqual(host.asked, ["/c.json"] * 2, "once by the first, and by the one without its copy")

@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
 PURE = {"config", "gate", "troubles", "version"}
 #: Modules of the other places that hold rules: what they decide can be read and tested without Twisted.
 PURE_MODULES = {
-    "cimd": {"addresses", "freshness", "pinned", "urls"},
+    "cimd": {"addresses", "freshness", "known", "pinned", "urls"},
     "facade": {
         "assertions",
         "authorization",
