@@ -29,7 +29,7 @@ from mcp_oauth2_proxy.facade.spent import GRACE
 from mcp_oauth2_proxy.service import ProxyService
 from tests.e2e.application import CALLBACK, Application, document
 from tests.keycloak_contract.harness import ContractCase, Pkce
-from tests.support.browser import Answer
+from tests.support.browser import Answer, Browser, Crowd
 from tests.support.documents import DocumentHost
 from tests.support.keycloak import CREDENTIALS as C
 from tests.support.program import free_port, wait_until
@@ -96,6 +96,12 @@ class FlowCase(ContractCase):
     def application(self, proxy: Proxy, **options: Any) -> Application:
         """Return a new client application for the proxy's MCP server."""
         return Application(global_reactor(), proxy.mcp_url, **options)
+
+    def crowd(self, proxy: Proxy, people: int) -> list[Application]:
+        """Return applications of so many people who log in at the same time."""
+        crowd = Crowd(global_reactor())
+        browsers = (Browser(global_reactor(), crowd=crowd) for _ in range(people))
+        return [self.application(proxy, browser=browser) for browser in browsers]
 
     def assert_initialized(self, answer: Answer) -> None:
         """The MCP server itself has answered ``initialize``, as an event stream."""
@@ -216,7 +222,7 @@ class Flow(FlowCase):
     async def test_fifty_at_once(self) -> None:
         """Fifty people log in at the same moment, from one address, and all get in."""
         proxy = await self.proxy()
-        applications = [self.application(proxy) for _ in range(50)]
+        applications = self.crowd(proxy, 50)
         tokens = await gatherResults(
             [Deferred.fromCoroutine(application.log_in()) for application in applications]
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.e2e import flow, logout
+from tests.e2e import flow, legs, logout
 from tests.support.double import RunningDouble
 from tests.support.reactor import global_reactor
 
@@ -59,3 +59,11 @@ class DoubleLogout(OnTheDouble, logout.Logout):
 
 class DoubleForgetting(OnTheDouble, logout.Forgetting):
     """Sessions that ended at the double, and a store that has lost them."""
+
+
+class DoubleWorkers(OnTheDouble, legs.Workers):
+    """Logins through the double that are spread over workers."""
+
+
+class DoubleReplicas(OnTheDouble, legs.Replicas):
+    """Logins through the double that are spread over replicas."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.threads import deferToThread
 
-from tests.e2e import flow, logout
+from tests.e2e import flow, legs, logout
 from tests.support.keycloak import real_keycloak
 
 
@@ -56,3 +56,13 @@ class KeycloakIntrospection(_OnKeycloak, flow.Introspection):
 
 class KeycloakLogout(_OnKeycloak, logout.Logout):
     """Sessions that end at a real Keycloak."""
+
+
+class KeycloakWorkers(_OnKeycloak, legs.Workers):
+    """Logins at a real Keycloak, which hashes passwords for long, that are spread over workers."""
+
+    people = 10
+
+
+class KeycloakReplicas(_OnKeycloak, legs.Replicas):
+    """Logins at a real Keycloak that are spread over replicas."""

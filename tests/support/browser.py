@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
 from attrs import field, frozen
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
 from twisted.web.client import Agent
 
 from mcp_oauth2_proxy.demo.forms import Form, Page, read_page
 
 #: More steps than any login takes: a loop ends here.
 _MOST_STEPS = 12
+#: Seconds that one waits for an answer.
+_PATIENCE = 30.0
+
+_T = TypeVar("_T")
 
 
 @frozen
@@ -53,18 +59,62 @@ class Arrival:
     trail: list[Answer] = field(factory=list, repr=False)
 
 
-class Browser:
-    """One person's browser: a cookie jar that, as browsers do, treats loopback http like https."""
+class Crowd:
+    """People who queue, as at a Keycloak that hashes one password after the other: as long as any of them is
+    answered the others wait, however slow the machine; once nobody has been for ``seconds`` all give up.
+    """
 
-    def __init__(self, reactor: Any, *, timeout: float = 30) -> None:
+    def __init__(self, clock: IReactorTime, seconds: float = _PATIENCE) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._waiting: set[Deferred[Any]] = set()
+        self._timer: IDelayedCall | None = None
+
+    def wait(self, answer: Deferred[_T]) -> Deferred[_T]:
+        """Return ``answer``, which fails with an AssertionError where all give up."""
+        self._waiting.add(answer)
+        self._hope()
+        return answer.addBoth(self._came, answer)
+
+    def _came(self, result: _T | Failure, answer: Deferred[_T]) -> _T | Failure:
+        if answer not in self._waiting:
+            raise AssertionError(f"nobody has been answered for {self._seconds:g} s")
+        self._waiting.discard(answer)
+        self._hope()
+        return result
+
+    def _hope(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if self._waiting:
+            self._timer = self._clock.callLater(self._seconds, self._give_up)
+
+    def _give_up(self) -> None:
+        waiting, self._waiting = self._waiting, set()
+        for answer in waiting:
+            answer.cancel()
+
+
+class Browser:
+    """One person's browser: a cookie jar that, as browsers do, treats loopback http like https.
+
+    It waits ``timeout`` seconds for an answer, or as long as its ``crowd`` does.
+    """
+
+    def __init__(self, reactor: Any, *, timeout: float = _PATIENCE, crowd: Crowd | None = None) -> None:
         policy = DefaultCookiePolicy(secure_protocols=("http", "https"))
         self.cookies = IndexableCookieJar(policy=policy)
         self._http = HTTPClient(Agent(reactor), cookiejar=self.cookies)
         self._reactor = reactor
-        self._timeout = timeout
+        self._timeout = None if crowd is not None else timeout
+        self._crowd = crowd
 
     async def request(self, method: str, url: str, **options: Any) -> Answer:
         """Make one request, following nothing."""
+        asking = Deferred.fromCoroutine(self._ask(method, url, **options))
+        return await (asking if self._crowd is None else self._crowd.wait(asking))
+
+    async def _ask(self, method: str, url: str, **options: Any) -> Answer:
         headers = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", **options.pop("headers", {})}
         response = await self._http.request(
             method,
