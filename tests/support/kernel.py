@@ -33,6 +33,8 @@ class Socket:
     """One end of a connection. ``wrongs`` collects what nobody may do to a socket."""
 
     family = socket.AF_UNIX
+    #: Whether something that was sent has not arrived: here it always has.
+    stuck = False
 
     def __init__(self, wrongs: list[str]) -> None:
         self.peer: Socket
@@ -138,11 +140,6 @@ class Transport(tcp.Connection):
     def getHost(self) -> IPv4Address:
         return IPv4Address("TCP", "127.0.0.1", 8080)
 
-    @property
-    def held(self) -> int:
-        """Bytes that were written and not yet taken."""
-        return len(self.dataBuffer) - self.offset + self._tempDataLen
-
 
 class TransportAtOnce(WritingAtOnce, Transport):
     """That of ``serve``, which writes without waiting for a turn."""
@@ -165,6 +162,8 @@ class Kernel(Clock):
         self.listening = True
         self.accepted: list[Socket] = []
         self._connecting: list[tuple[Factory[Any], Deferred[Any]]] = []
+        self._clients: list[Socket] = []
+        self._sockets: list[Socket] = []
 
     def addReader(self, reader: Any) -> None:
         self.readers[reader] = None
@@ -190,11 +189,13 @@ class Kernel(Clock):
         """Return both ends of a new connection."""
         one, other = Socket(self.wrongs), Socket(self.wrongs)
         one.peer, other.peer = other, one
+        self._sockets += one, other
         return one, other
 
     def accept(self, factory: Any, host: str) -> Socket:
         """Let a client connect to ``factory``, and return the client's end."""
         mine, theirs = self.pair()
+        self._clients.append(mine)
         transport = self.transport(theirs, host)
         transport.begin(factory.buildProtocol(transport.getPeer()))
         return mine
@@ -237,6 +238,25 @@ class Kernel(Clock):
             if not self.turn():
                 return
         raise AssertionError("it never comes to rest")
+
+    def until(self, _come: Callable[[], bool]) -> None:
+        """Turn until that has come about; here all that can come has come once nothing moves."""
+        self.settle()
+
+    def left(self) -> list[object]:
+        """Return the connections, producers and timers there are, and what is waited for."""
+        found = [one for one in self.transports if one.connected or one.producer is not None]
+        return [*found, *self.readers, *self.writers, *self.getDelayedCalls()]
+
+    def forget(self) -> None:
+        """Keep nothing of the connections there were."""
+        self.transports.clear()
+
+    def close(self) -> list[object]:
+        """Close the test's own ends; return the sockets that others have left open."""
+        for end in (*self._clients, *self.accepted):
+            end.close()
+        return [one for one in self._sockets if not one.closed]
 
     def _finish_connecting(self, factory: Factory[Any], made: Deferred[Any]) -> None:
         if made.called:  # cancelled
