@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
@@ -12,28 +13,36 @@ from twisted.internet.abstract import FileDescriptor
 #: Seconds after which a peer that acknowledges nothing is taken for gone: a quiet one is asked after
 #: 60 s and then every 15 s (keep-alive), one that we send to has as long (``TCP_USER_TIMEOUT``, RFC 5482).
 VANISHED = 120
-_OPTIONS = tuple(
-    (socket.IPPROTO_TCP, getattr(socket, name), value)
-    for name, value in (
-        ("TCP_NODELAY", 1),
-        ("TCP_KEEPIDLE", 60),
-        ("TCP_KEEPINTVL", 15),
-        ("TCP_KEEPCNT", (VANISHED - 60) // 15),
-        ("TCP_USER_TIMEOUT", VANISHED * 1000),
-    )
-    if hasattr(socket, name)
-)
+_QUIET, _AGAIN = 60, 15
 #: Where the system cannot tell an end behind unread bytes (Linux can), a reset is still told.
 _ENDS = getattr(select, "POLLRDHUP", 0)
 
 
-def tune(transport: Any) -> None:
-    """Send small writes at once, and notice a peer that has vanished without a word."""
+@lru_cache
+def _options(quiet: int, again: int, vanished: int) -> tuple[tuple[int, int, int], ...]:
+    """Return what ``setsockopt`` is given, as far as the system has it."""
+    wanted = (
+        ("TCP_NODELAY", 1),
+        ("TCP_KEEPIDLE", quiet),
+        ("TCP_KEEPINTVL", again),
+        ("TCP_KEEPCNT", (vanished - quiet) // again),
+        ("TCP_USER_TIMEOUT", vanished * 1000),
+    )
+    tcp = [
+        (socket.IPPROTO_TCP, getattr(socket, name), value) for name, value in wanted if hasattr(socket, name)
+    ]
+    return (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), *tcp
+
+
+def tune(transport: Any, quiet: int = _QUIET, again: int = _AGAIN, vanished: int = VANISHED) -> None:
+    """Send small writes at once, and notice a peer that has vanished without a word.
+
+    After ``vanished`` seconds it has; a ``quiet`` one is asked after so many, and ``again`` after so many.
+    """
     connection = _socket(transport)
     if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
         return
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for level, option, value in _OPTIONS:
+    for level, option, value in _options(quiet, again, vanished):
         connection.setsockopt(level, option, value)
 
 

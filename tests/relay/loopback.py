@@ -75,15 +75,24 @@ class Raw(Protocol):
 class Loopback:
     """A listening proxy and a listening upstream whose connections the test gets one by one."""
 
-    def __init__(self, *, upstream_url: str | None = None, head_timeout: float = 10.0, **server: Any) -> None:
+    def __init__(
+        self,
+        *,
+        upstream_url: str | None = None,
+        head_timeout: float = 10.0,
+        hosts: tuple[str, str] = ("127.0.0.1", "127.0.0.1"),
+        **server: Any,
+    ) -> None:
+        """``hosts`` are the addresses of the proxy and of the upstream."""
+        self._host, upstream_host = hosts
         self.connections: DeferredQueue[Raw] = DeferredQueue()
         self.clients: list[Raw] = []
         self.upstreams: list[Raw] = []
         factory = Factory.forProtocol(self._upstream_connection)
         factory.noisy = False
-        self._upstream = global_reactor().listenTCP(0, factory, interface="127.0.0.1")
+        self._upstream = global_reactor().listenTCP(0, factory, interface=upstream_host)
         self.upstream_port: int = self._upstream.getHost().port
-        url = upstream_url or f"http://127.0.0.1:{self.upstream_port}"
+        url = upstream_url or f"http://{upstream_host}:{self.upstream_port}"
         config = configuration(server=server, upstream=Upstream(url=url))
         self.agent = WireAgent(
             global_reactor(), connect_timeout=5.0, response_header_timeout=head_timeout, idle_timeout=4.0
@@ -98,7 +107,7 @@ class Loopback:
         )
         self.done: list[Any] = []
         self.site = WireSite(self.proxy, reactor=global_reactor(), on_done=self.done.append)
-        self._proxy = global_reactor().listenTCP(0, self.site, interface="127.0.0.1")
+        self._proxy = global_reactor().listenTCP(0, self.site, interface=self._host)
 
     def _upstream_connection(self) -> Raw:
         raw = Raw()
@@ -106,16 +115,25 @@ class Loopback:
         self.connections.put(raw)
         return raw
 
-    async def client(self) -> Raw:
-        """Return a new connection to the proxy."""
-        endpoint = TCP4ClientEndpoint(global_reactor(), "127.0.0.1", self._proxy.getHost().port)
+    async def client(self, address: str | None = None) -> Raw:
+        """Return a new connection to the proxy, from this machine's ``address``."""
+        port = self._proxy.getHost().port
+        from_there = None if address is None else (address, 0)
+        endpoint = TCP4ClientEndpoint(global_reactor(), self._host, port, bindAddress=from_there)
         raw: Raw = await connectProtocol(endpoint, Raw())
         self.clients.append(raw)
         return raw
 
-    async def send(self, line: bytes, *headers: bytes, body: bytes = b"", subject: str = "alice") -> Raw:
+    async def send(
+        self,
+        line: bytes,
+        *headers: bytes,
+        body: bytes = b"",
+        subject: str = "alice",
+        address: str | None = None,
+    ) -> Raw:
         """Send one authorised request on a new connection and return the connection."""
-        raw = await self.client()
+        raw = await self.client(address)
         raw.write(request(line, *headers, body=body, subject=subject))
         return raw
 
