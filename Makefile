@@ -43,7 +43,7 @@ e2e: $(VENV)/.test ## run the end-to-end tests on a real Keycloak, which must be
 	@REQUIRE_KEYCLOAK=1 $(BIN)/python -m tests.run tests/e2e tests/keycloak_contract
 
 test-coverage: $(VENV)/.test ## run the suite and write htmlcov/
-	@$(BIN)/python -m coverage run -m tests.run $(TESTS)
+	@$(BIN)/python -m coverage run -m tests.run --one-by-one $(TESTS)
 	@$(BIN)/python -m coverage html --quiet && $(BIN)/python -m coverage report --skip-covered | tail -n 1
 
 fuzz: $(VENV)/.test ## look for bytes that break a rule of the wire (FUZZ_SECONDS=3600)

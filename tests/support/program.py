@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -18,12 +19,27 @@ REPOSITORY = Path(__file__).parents[2]
 _GUARD = Path(__file__).with_name("guard.py")
 
 
+def _ports() -> range:
+    """Return the ports below those that the kernel gives to outgoing connections."""
+    with contextlib.suppress(OSError):
+        ephemeral = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()
+        return range(10_000, int(ephemeral[0]))
+    return range(0)
+
+
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port of 127.0.0.1 that nobody listens on.
+
+    Until the program listens there nobody holds it. So it is none that an outgoing connection could get, of
+    which other tests make thousands.
+    """
+    ports = _ports()
+    for _ in range(100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", secrets.choice(ports) if ports else 0))
+            port: int = probe.getsockname()[1]
+            return port
+    raise AssertionError("no free port was found")
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
