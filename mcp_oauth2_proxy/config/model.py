@@ -202,7 +202,9 @@ class Upstream:
     url: str = setting("Upstream MCP server URL (absolute)")
     connect_timeout: float = setting("how long a connection to the upstream may take", default=10.0)
     response_header_timeout: float = setting(
-        "how long the upstream may take to begin its answer (0: no limit)", default=300.0
+        "how long the upstream may take to begin its answer, or to go on while it takes no more of "
+        "the request (0: no limit)",
+        default=300.0,
     )
     idle_timeout: float = setting(
         "how long an unused upstream connection is kept; stay below the upstream's own keep-alive",

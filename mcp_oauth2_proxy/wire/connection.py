@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IBodyProducer
@@ -19,6 +20,7 @@ from mcp_oauth2_proxy.wire.errors import (
     MalformedResponse,
     NotSent,
     ResponseHeadTimeout,
+    UploadStalled,
     UpstreamGone,
     WireError,
 )
@@ -30,6 +32,8 @@ from mcp_oauth2_proxy.wire.sockets import arrivals, tune, unsent
 
 class ClientConnection(Protocol):
     """The client's side of HTTP/1.1. ``released`` is called when it may carry another request."""
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -141,6 +145,8 @@ class ClientConnection(Protocol):
         if parser.complete:
             self._finish()
         self._update_reading()
+        if self._upload is not None:
+            self.body_held()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The upstream has closed, or we have cut."""
@@ -200,6 +206,8 @@ class ClientConnection(Protocol):
         if reading != self._reading:
             self._reading = reading
             (transport.resumeProducing if reading else transport.pauseProducing)()
+            if self._upload is not None:
+                self.body_held()
 
     def _hand_over(self) -> None:
         """Fire the Deferred once the head is there: outside the parser, so that it may do anything."""
@@ -244,8 +252,16 @@ class ClientConnection(Protocol):
             self.abort()
         elif self.idle:
             self._close()
-        else:
+        elif self._response is None:
             self._fail(ResponseHeadTimeout(f"no response head within {self._head_timeout:g} s"))
+        else:
+            self._log.warn(
+                "cut an answer: for {seconds:g} s the upstream sent nothing, and took nothing of the request",
+                seconds=self._head_timeout,
+            )
+            self._fail(
+                UploadStalled(f"neither the request nor its answer went on for {self._head_timeout:g} s")
+            )
 
     def _cancelled(self, _waiting: Deferred[WireResponse]) -> None:
         self._waiting = None
@@ -282,9 +298,20 @@ class ClientConnection(Protocol):
         self._progressed()
         self.transport.write(data)  # type: ignore[union-attr]
 
+    def body_held(self) -> None:
+        """See :class:`Carrier`. Once the answer has begun, either it or the request must go on.
+
+        As long as we do not read the answer, since its reader is slow, the upstream may not be able to.
+        """
+        if self._response is not None and self._upload is not None:
+            stalls = self._upload.held and self._reading
+            self._deadline.set(self._head_timeout if stalls else 0)
+
     def body_sent(self) -> None:
         """The request is whole."""
         self._upload = None
+        if self._waiting is None:
+            self._deadline.clear()
         self._progressed()
 
     def body_failed(self, failure: Failure) -> None:

@@ -65,5 +65,9 @@ class ResponseHeadTimeout(WireError):
     """The upstream did not begin its answer in time."""
 
 
+class UploadStalled(WireError):
+    """The upstream has begun to answer, and neither goes on nor takes more of the request."""
+
+
 class MalformedResponse(WireError):
     """The upstream's answer is no HTTP/1 response that can be passed on."""

@@ -75,6 +75,9 @@ class Carrier(Protocol):
     def write_body(self, data: bytes) -> None:
         """Send a piece of the body, framing included."""
 
+    def body_held(self) -> None:
+        """The peer takes the body slower than it comes, or as fast again: see :attr:`Upload.held`."""
+
     def body_sent(self) -> None:
         """The body is whole, and has been written."""
 
@@ -89,7 +92,7 @@ class Upload:
     It can change connections as long as nothing of the request has been sent: see :meth:`detach`.
     """
 
-    __slots__ = ("_body", "_carrier", "_failure", "_held", "_left")
+    __slots__ = ("_body", "_carrier", "_failure", "_kept", "_left", "held")
 
     def __init__(self, body: IBodyProducer) -> None:
         #: ``None`` once it has ended, or is not wanted any more.
@@ -99,7 +102,9 @@ class Upload:
         self._carrier: Carrier | None = None
         self._failure: Failure | None = None
         #: What the body brought while there was no connection.
-        self._held: list[bytes] = []
+        self._kept: list[bytes] = []
+        #: Whether the connection takes no more for the moment.
+        self.held = False
 
     def start(self, carrier: Carrier) -> None:
         """Ask for the body, and send it on the connection ``carrier``."""
@@ -119,9 +124,9 @@ class Upload:
         if self._failure is not None:
             carrier.body_failed(self._failure)
             return
-        for data in self._held:
+        for data in self._kept:
             carrier.write_body(data)
-        self._held.clear()
+        self._kept.clear()
         if self._body is None:
             carrier.body_sent()
             return
@@ -157,20 +162,27 @@ class Upload:
 
     def pauseProducing(self) -> None:
         """See :class:`IPushProducer`: the upstream reads slower than the client sends."""
+        self._hold(True)
         if self._body is not None:
             self._body.pauseProducing()
 
     def resumeProducing(self) -> None:
         """See :class:`IPushProducer`."""
+        self._hold(False)
         if self._body is not None:
             self._body.resumeProducing()
+
+    def _hold(self, held: bool) -> None:
+        self.held = held
+        if self._carrier is not None:
+            self._carrier.body_held()
 
     def stopProducing(self) -> None:
         """See :class:`IPushProducer`: the transport is gone, and its connection decides what follows."""
 
     def _send(self, data: bytes) -> None:
         if self._carrier is None:
-            self._held.append(data)
+            self._kept.append(data)
         else:
             self._carrier.write_body(data)
 

@@ -254,6 +254,21 @@ class Sockets(TestCase):
         await self.assert_gateway_error(client, 504, "gateway_timeout")
         await upstream.lost
 
+    async def test_an_upstream_that_answers_and_reads_no_more(self) -> None:
+        """After the same time the client is let go, whose upload nobody takes: its answer is cut."""
+        await self.replace(head_timeout=0.5)
+        client = await self.loopback.send(b"POST /mcp", b"Transfer-Encoding: chunked")
+        upstream = await self.loopback.accept()
+        await upstream.until(HEAD_END)
+        upstream.transport.pauseProducing()
+        upstream.write(OPEN_STREAM)
+        await client.until(HEAD_END)
+        flood = Flood(client.transport, chunked=True)
+        await client.lost
+        self.assertTrue(flood.stopped)
+        self.assertNotIn(LAST_CHUNK, client.received)
+        upstream.abort()
+
     async def assert_gateway_error(self, client: Raw, status: int, error: str) -> None:
         answer = await client.until(lambda come: come.endswith(b"}"))
         head, _, body = answer.partition(HEAD_END)

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from mcp_oauth2_proxy.wire.agent import WireAgent
-from mcp_oauth2_proxy.wire.errors import ResponseHeadTimeout
+from mcp_oauth2_proxy.wire.errors import ResponseHeadTimeout, UploadStalled
 from mcp_oauth2_proxy.wire.sockets import unsent
 from tests.support.kernel import SOCKET_BUFFER, TRANSPORT_BUFFER, Kernel, Socket
 from tests.wire.test_agent import Upload
@@ -17,8 +17,8 @@ from tests.wire.transport import Reader
 HEAD_TIMEOUT, IDLE_TIMEOUT = 60.0, 4.0
 
 
-class Stuck(SynchronousTestCase):
-    """An upload of more than all buffers hold, and an upstream that takes none of it."""
+class StuckCase(SynchronousTestCase):
+    """A request whose body is more than all buffers hold."""
 
     def setUp(self) -> None:
         self.kernel = kernel = Kernel()
@@ -41,6 +41,10 @@ class Stuck(SynchronousTestCase):
         self.kernel.settle()
         self.assertEqual([one for one in self.kernel.transports if one.connected], [])
         self.assertEqual(self.kernel.getDelayedCalls(), [])
+
+
+class Stuck(StuckCase):
+    """An upload of more than all buffers hold, and an upstream that takes none of it."""
 
     def test_no_answer(self) -> None:
         """The client is held back, and after the time for an answer's head that is the answer."""
@@ -83,4 +87,95 @@ class Stuck(SynchronousTestCase):
         self.kernel.accepted[-1].abort()
         self.kernel.settle()
         self.kernel.advance(IDLE_TIMEOUT)
+        self.assert_nothing_left()
+
+
+class HalfAnswered(StuckCase):
+    """An upstream that begins its answer while it is to take more of the request than it does."""
+
+    OPEN = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    PIECE = b"1\r\nx\r\n"
+
+    def begin(self) -> tuple[Upload, Socket, Reader]:
+        """Have the body held back and the answer begun; return the body, the upstream and the reader."""
+        waiting, upload, upstream = self.post(10_000, SOCKET_BUFFER + TRANSPORT_BUFFER + 1)
+        self.kernel.advance(HEAD_TIMEOUT - 1)
+        upstream.send(self.OPEN)
+        self.kernel.settle()
+        self.assertEqual(upload.events, ["pause"])
+        reader = Reader()
+        self.successResultOf(waiting).deliverBody(reader)
+        return upload, upstream, reader
+
+    def test_nothing_moves(self) -> None:
+        """After as long as its answer's head may take the answer is cut, and the client let go."""
+        upload, _, reader = self.begin()
+        self.kernel.advance(HEAD_TIMEOUT - 1)
+        self.assertIsNone(reader.reason)
+        self.kernel.advance(1)
+        self.assertIsInstance(reader.reason, UploadStalled)
+        self.assertEqual(upload.events, ["pause", "stop"])
+        self.assert_nothing_left()
+
+    def test_the_answer_goes_on(self) -> None:
+        """One that answers piece by piece and does not care for the rest of the request may do so."""
+        _, upstream, reader = self.begin()
+        for _ in range(4):
+            self.kernel.advance(HEAD_TIMEOUT - 1)
+            upstream.send(self.PIECE)
+            self.kernel.settle()
+        self.assertEqual((reader.data, reader.reason), (b"xxxx", None))
+        self.kernel.advance(HEAD_TIMEOUT)
+        self.assertIsInstance(reader.reason, UploadStalled)
+        self.assert_nothing_left()
+
+    def test_the_upload_goes_on(self) -> None:
+        """Once the body has been taken nobody is waited for: the answer may be a quiet stream for hours."""
+        upload, upstream, reader = self.begin()
+        upstream.recv(10_000)
+        self.kernel.settle()
+        upstream.recv(10_000)
+        self.kernel.settle()
+        self.assertEqual(upload.events, ["pause", "resume"])
+        self.kernel.advance(100 * HEAD_TIMEOUT)
+        upload.consumer.write(b"y" * (SOCKET_BUFFER + TRANSPORT_BUFFER + 1))
+        self.kernel.settle()
+        self.kernel.advance(HEAD_TIMEOUT - 1)
+        self.assertIsNone(reader.reason)
+        upstream.recv(10_000)
+        self.kernel.settle()
+        upstream.send(self.PIECE)
+        self.kernel.settle()
+        self.kernel.advance(HEAD_TIMEOUT)
+        self.assertEqual((reader.data, reader.reason), (b"x", None))
+        upstream.close()
+        self.assert_nothing_left()
+
+    def test_a_reader_that_waits(self) -> None:
+        """While it is the client that does not read its answer the upstream has nothing to answer for."""
+        _, _, reader = self.begin()
+        response: Any = reader.transport
+        response.pauseProducing()
+        self.kernel.advance(10 * HEAD_TIMEOUT)
+        self.assertIsNone(reader.reason)
+        response.resumeProducing()
+        self.kernel.advance(HEAD_TIMEOUT - 1)
+        self.assertIsNone(reader.reason)
+        self.kernel.advance(1)
+        self.assertIsInstance(reader.reason, UploadStalled)
+        self.assert_nothing_left()
+
+    def test_held_back_later(self) -> None:
+        """It is the same where the upstream stops taking the body after it has begun to answer."""
+        waiting, upload, upstream = self.post(10_000, 10)
+        upstream.send(self.OPEN)
+        self.kernel.settle()
+        reader = Reader()
+        self.successResultOf(waiting).deliverBody(reader)
+        self.kernel.advance(10 * HEAD_TIMEOUT)
+        upload.consumer.write(b"x" * (SOCKET_BUFFER + TRANSPORT_BUFFER))
+        self.kernel.settle()
+        self.assertEqual(upload.events, ["pause"])
+        self.kernel.advance(HEAD_TIMEOUT)
+        self.assertIsInstance(reader.reason, UploadStalled)
         self.assert_nothing_left()
