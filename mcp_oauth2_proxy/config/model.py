@@ -207,7 +207,8 @@ class Upstream:
         default=300.0,
     )
     idle_timeout: float = setting(
-        "how long an unused upstream connection is kept; stay below the upstream's own keep-alive",
+        "how long an unused upstream connection is kept; stay below the upstream's own keep-alive, "
+        "unless it says that in a Keep-Alive header",
         default=4.0,
     )
     ca_file: str | None = setting("PEM file of the CA that signs the upstream's certificate", default=None)

@@ -12,7 +12,15 @@ import httptools
 from attrs import field, frozen
 
 from mcp_oauth2_proxy.wire.errors import MalformedResponse
-from mcp_oauth2_proxy.wire.head import Ambiguous, Pairs, announces_body, answer_framing, is_phrase, trimmed
+from mcp_oauth2_proxy.wire.head import (
+    Ambiguous,
+    Pairs,
+    announces_body,
+    answer_framing,
+    is_phrase,
+    kept_for,
+    trimmed,
+)
 from mcp_oauth2_proxy.wire.limits import MAX_ANSWER_HEAD_BYTES, MAX_ANSWER_HEAD_LINES, MAX_REMEMBERED_HEAD
 from mcp_oauth2_proxy.wire.parser import FRAMING_PER_BYTE, MAX_FRAMING, empty_line
 
@@ -31,6 +39,8 @@ class AnswerHead:
     length: int | None
     #: Whether nothing but another answer may follow this one, as far as its head says.
     reusable: bool
+    #: Seconds for which the upstream keeps the connection, if it says so.
+    kept: int | None
     #: What others have made of this head: the same for every answer that repeats it.
     notes: dict[str, Any] = field(factory=dict, eq=False)
 
@@ -193,8 +203,10 @@ class AnswerParser:
         except Ambiguous as error:
             self._refuse(str(error))
         self._in_head = False
+        kept = kept_for(self._pairs)
+        reusable = reusable and kept != 0
         self._arrived = AnswerHead(
-            (b"HTTP", 1, int(version[2:])), code, self._phrase, self._pairs, length, reusable
+            (b"HTTP", 1, int(version[2:])), code, self._phrase, self._pairs, length, reusable, kept
         )
         # llhttp cannot know that this answer has no body.
         self.complete = method == b"HEAD"

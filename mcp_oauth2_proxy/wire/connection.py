@@ -59,6 +59,8 @@ class ClientConnection(Protocol):
         self._arrivals: Callable[[], bool] | None = None
         self._error: WireError | None = None
         self._reading = True
+        #: Seconds for which the upstream keeps the connection, if it says so.
+        self._kept: int | None = None
         #: Whether a byte of the answer to the present request has come.
         self.heard = False
         #: Whether the connection has carried a request before the present one.
@@ -170,6 +172,7 @@ class ClientConnection(Protocol):
     def head_arrived(self, head: AnswerHead) -> None:
         """See :class:`AnswerEvents`."""
         self._deadline.clear()
+        self._kept = head.kept
         self._response = WireResponse(head, changed=self._update_reading, abort=self.abort)
 
     def body_received(self, data: bytes) -> None:
@@ -227,7 +230,7 @@ class ClientConnection(Protocol):
         self._response = None
         if usable:
             self.reused = True
-            self._deadline.set(self._idle_timeout)
+            self._deadline.set(self._idle_timeout if self._kept is None else self._until_kept(self._kept))
             self._released(self)
         elif stuck:
             # A body that goes on after its answer has nobody left to read it.
@@ -239,6 +242,11 @@ class ClientConnection(Protocol):
         if waiting is not None:
             # Last of all: whoever waits can take the answer as a whole, and may use this connection again.
             waiting.callback(response)
+
+    def _until_kept(self, kept: int) -> float:
+        """Return how long an unused connection is kept here which the upstream keeps for ``kept`` seconds."""
+        ours = max(kept - 1.0, kept / 2)
+        return min(ours, self._idle_timeout or ours)
 
     def _close(self) -> None:
         """Close: at once, unless TLS still has to say good-bye, for which there is not for ever."""

@@ -22,6 +22,8 @@ _SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"authori
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 #: What no reason phrase has in it (RFC 9112 section 4).
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+#: What ``Keep-Alive`` says of time (RFC 2068 section 19.7.1, with the parameter that servers add).
+_KEPT = re.compile(rb"(?:^|[,; \t])timeout[ \t]*=[ \t]*([0-9]{1,9})(?=$|[,; \t])", re.IGNORECASE)
 #: Digits that a length may have: more is nobody's body, and would overflow somebody's counter.
 _MAX_DIGITS = 18
 
@@ -156,6 +158,17 @@ def answer_framing(method: bytes, code: int, version: str, pairs: Pairs) -> tupl
     if method == b"HEAD" or code in (204, 304):
         return 0, not encodings and not length
     return length, True
+
+
+def kept_for(pairs: Pairs) -> int | None:
+    """Return for how many seconds an upstream keeps a quiet connection; ``None`` where it does not say."""
+    said = [
+        int(seconds)
+        for name, value in pairs
+        if len(name) == 10 and name.lower() == b"keep-alive"
+        for seconds in _KEPT.findall(value)
+    ]
+    return min(said, default=None)
 
 
 def is_phrase(phrase: bytes) -> bool:

@@ -367,6 +367,36 @@ class Uploads(ConnectionCase):
 class Idle(ConnectionCase):
     """Between requests."""
 
+    def test_what_the_upstream_says_of_its_time(self) -> None:
+        """A connection is closed a second before its upstream would do it, or at half of a short time."""
+        for said, closes in ((b"timeout=3", 2), (b"timeout=1", 0.5), (b"timeout=60", 4), (b"timeout=x", 4)):
+            answer = OK.replace(b"\r\n\r\n", b"\r\nKeep-Alive: " + said + b"\r\n\r\n")
+            self.setUp()
+            for _ in range(2):  # the second head repeats the first
+                waiting = self.send()
+                self.wire.receive(answer)
+                self.body(self.successResultOf(waiting))
+            self.clock.advance(closes - 0.1)
+            self.assertFalse(self.wire.over, said)
+            self.clock.advance(0.1)
+            self.assertTrue(self.wire.over, said)
+
+    def test_it_keeps_none(self) -> None:
+        """An upstream that says it keeps a connection for no time at all gets no second request on it."""
+        waiting = self.send()
+        self.wire.receive(OK.replace(b"\r\n\r\n", b"\r\nKeep-Alive: timeout=0\r\n\r\n"))
+        self.assertEqual(self.body(self.successResultOf(waiting)).data, b"ok")
+        self.assertEqual((self.free, self.wire.over), ([], True))
+
+    def test_it_says_nothing_any_more(self) -> None:
+        """Each answer speaks for itself."""
+        for answer in (OK.replace(b"\r\n\r\n", b"\r\nKeep-Alive: timeout=2\r\n\r\n"), OK):
+            waiting = self.send()
+            self.wire.receive(answer)
+            self.body(self.successResultOf(waiting))
+        self.clock.advance(3.9)
+        self.assertFalse(self.wire.over)
+
     def test_idle_timeout(self) -> None:
         """An unused connection is closed before the upstream closes it."""
         waiting = self.send()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from mcp_oauth2_proxy.wire.framing import response_head
-from mcp_oauth2_proxy.wire.head import Head, Rejection, judge_head
+from mcp_oauth2_proxy.wire.head import Head, Rejection, judge_head, kept_for
 from mcp_oauth2_proxy.wire.headers import RawHeaders
 from mcp_oauth2_proxy.wire.limits import MAX_TARGET_BYTES
 from mcp_oauth2_proxy.wire.requests import request_head
@@ -186,3 +186,44 @@ class Requests(SynchronousTestCase):
             return
         self.assertLessEqual(head.count(b"\n"), 4)
         self.assertEqual(head.count(b"\n"), head.count(b"\r\n"))
+
+
+class Kept(SynchronousTestCase):
+    """How long an upstream says that it keeps a quiet connection."""
+
+    def test_said(self) -> None:
+        """As Node.js, nginx and Apache say it; the shortest time counts."""
+        for value, seconds in (
+            (b"timeout=5", 5),
+            (b"timeout=5, max=100", 5),
+            (b"max=100,Timeout = 75", 75),
+            (b"timeout=0", 0),
+            (b"timeout=9, timeout=3", 3),
+            (b"timeout=5;x", 5),
+        ):
+            self.assertEqual(kept_for([(b"A", b"b"), (b"keep-Alive", value)]), seconds, value)
+        self.assertEqual(kept_for([(b"Keep-Alive", b"timeout=5"), (b"Keep-Alive", b"timeout=2")]), 2)
+
+    def test_not_said(self) -> None:
+        """Anything else says nothing."""
+        for value in (
+            b"",
+            b"5",
+            b"timeout",
+            b"timeout=",
+            b"timeout=-1",
+            b"timeout=1.5",
+            b"timeout=5s",
+            b"timeout=\xd9\xa5",
+            b"mytimeout=5",
+            b"timeout=1234567890",
+            b'timeout="5"',
+        ):
+            self.assertIsNone(kept_for([(b"Keep-Alive", value)]), value)
+        self.assertIsNone(kept_for([(b"Keep-Alives", b"timeout=5"), (b"X", b"timeout=5")]))
+
+    @given(st.lists(st.tuples(st.sampled_from([b"Keep-Alive", b"keep-alive", b"X"]), st.binary())))
+    def test_anything(self, pairs: list[tuple[bytes, bytes]]) -> None:
+        """Whatever it says is a time or nothing."""
+        kept = kept_for(pairs)
+        self.assertTrue(kept is None or 0 <= kept < 10**9)
