@@ -108,6 +108,14 @@ class Exchange:
         """The header that let the request in."""
         return self._request.first(b"authorization")
 
+    def settle(self) -> None:
+        """Keep only what is needed: the answer is a stream that lasts.
+
+        The token is most of what a quiet one would hold, and whoever sees the memory could use it.
+        """
+        self._request.forgetHead(*(() if self._relay.streams.asks else (b"authorization",)))
+        getattr(self._response, "headNotes", {}).clear()
+
     def end(self, reason: Reason | TokenReason | None = None) -> None:
         """End an event stream cleanly: its client connects again, and may find another replica."""
         response, body = self._response, self._body
@@ -146,38 +154,42 @@ class Exchange:
         request = self._request
         request.notes["upstream_time"] = self._relay.clock.seconds() - self._sent_at
         returned = _returned(response)
-        pairs = returned.pairs
-        if request.extraPairs:
-            # Two policies would be none: a browser refuses an answer that allows twice.
-            pairs = [pair for pair in pairs if not pair[0].lower().startswith(b"access-control-")]
-        if response.code in (401, 403):
-            pairs = self._with_challenge(pairs)
-        on_data = rewriter = None
-        if returned.is_stream:
-            pairs = [pair for pair in pairs if pair[0].lower() != b"x-accel-buffering"]
-            pairs.append(_UNBUFFERED)
-            self._is_stream = True
-            # The token is most of what a quiet stream would hold, and whoever sees the memory could use it.
-            request.forgetHead(*(() if self._relay.streams.asks else (b"authorization",)))
-            self._saw_data()
-            on_data = self._saw_data
-            # Legacy HTTP+SSE listens by GET; a stream with a length is none that may grow.
-            if self._relay.prefixes.differ and request.method == b"GET" and response.length is UNKNOWN_LENGTH:
-                rewriter = EndpointRewriter(self._relay.prefixes)
+        rewriter = None
+        # Legacy HTTP+SSE listens by GET; a stream with a length is none that may grow.
+        if returned.is_stream and self._relay.prefixes.differ and response.length is UNKNOWN_LENGTH:
+            rewriter = EndpointRewriter(self._relay.prefixes) if request.method == b"GET" else None
         request.setResponseCode(response.code, response.phrase)
-        request.responsePairs = returned.lines if pairs is returned.pairs else pairs
+        request.responsePairs = self._lines(response, returned)
         if rewriter is None and (whole := whole_body(response)) is not None:
             # Most answers are short: there is nothing to hold back, and one write takes it all.
             self._finish()
             request.finish(whole)
             return
-        if self._is_stream:
-            self._relay.streams.opened(self)
+        on_data = None
+        if returned.is_stream:
+            on_data = self._saw_data
+            self._open_stream()
         self._body = ResponseBody(request, on_end=self._ended, on_data=on_data, rewriter=rewriter)
         response.deliverBody(self._body)
         if not self._over and not request.startedWriting:
             # The client must see the head before the first event, however long that takes.
             request.write(b"")
+
+    def _lines(self, response: IResponse, returned: _Returned) -> Lines | list[Pair]:
+        if response.code not in (401, 403) and not self._request.extraPairs:
+            return returned.lines
+        pairs = _passing(response)
+        if self._request.extraPairs:
+            # Two policies would be none: a browser refuses an answer that allows twice.
+            pairs = [pair for pair in pairs if not pair[0].lower().startswith(b"access-control-")]
+        if response.code in (401, 403):
+            pairs = self._with_challenge(pairs)
+        return pairs
+
+    def _open_stream(self) -> None:
+        self._is_stream = True
+        self._saw_data()
+        self._relay.streams.opened(self)
 
     def _with_challenge(self, pairs: list[Pair]) -> list[Pair]:
         theirs = [value for name, value in pairs if name.lower() == b"www-authenticate"]
@@ -278,11 +290,11 @@ class Exchange:
 
 @frozen
 class _Returned:
-    """What goes back to a client of an answer's head, whoever asked."""
+    """What goes back to a client of an answer's head, whoever asked, where the answer has this ``length``."""
 
-    pairs: list[Pair]
     lines: Lines
     is_stream: bool
+    length: int | str
 
 
 def _returned(response: IResponse) -> _Returned:
@@ -290,11 +302,19 @@ def _returned(response: IResponse) -> _Returned:
     notes: dict[str, Any] = getattr(response, "headNotes", {})
     known: _Returned | None = notes.get(_RETURNED)
     if known is None:
-        pairs = returning(response_pairs(response))
-        known = _Returned(pairs, ready(pairs), is_event_stream(pairs))
-        if not known.is_stream:  # which is open for long, and whose answer has no next one
-            notes[_RETURNED] = known
+        pairs = _passing(response)
+        known = notes[_RETURNED] = _Returned(ready(pairs), is_event_stream(pairs), response.length)
+    elif known.length != response.length:
+        lines = known.lines.with_length(response.length)
+        known = notes[_RETURNED] = _Returned(lines, known.is_stream, response.length)
     return known
+
+
+def _passing(response: IResponse) -> list[Pair]:
+    pairs = returning(response_pairs(response))
+    if not is_event_stream(pairs):
+        return pairs
+    return [*(pair for pair in pairs if pair[0].lower() != _UNBUFFERED[0].lower()), _UNBUFFERED]
 
 
 def is_event_stream(pairs: Sequence[Pair]) -> bool:

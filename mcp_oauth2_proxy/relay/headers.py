@@ -163,7 +163,14 @@ class HeaderRules:
     def __init__(self, mutations: Iterable[Mutation], *, host: bytes, own_cookies: bytes = b"") -> None:
         self._host = (b"Host", host)
         self._own_cookies = own_cookies
+        mutations = tuple(mutations)
         self._steps = tuple(compile_mutation(mutation) for mutation in mutations)
+        #: Whether a rule reads the length, in which requests differ whose heads are the same in all else.
+        self.by_length = any(
+            mutation.value_from is not None
+            and (mutation.value_from.request_header or "").lower() == "content-length"
+            for mutation in mutations
+        )
 
     def outgoing(self, inbound: Inbound) -> list[Pair]:
         """Return the header lines for the upstream, ``Host`` first, order and duplicates kept."""

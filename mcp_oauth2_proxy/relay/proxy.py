@@ -251,7 +251,7 @@ class ProxyResource(Resource):
             return
         request.notes["subject"] = verdict.subject
         request.notes["client"] = verdict.client
-        if route.identity is not verdict:
+        if route.identity is not verdict or self._rules.by_length:
             route.identity = verdict
             route.headers = RawHeaders(self._rules.outgoing(self._inbound(request, route, verdict)))
         exchange = Exchange(self._relay, request, verdict, partial(self._challenge, route.destination))

@@ -39,6 +39,8 @@ class Streams:
         self._grace = grace
         self._rechecks = rechecks
         self._open: set[Exchange] = set()
+        #: Answers to calls that have begun since the last look: most are over within a moment.
+        self._new: set[Exchange] = set()
         self._listeners: dict[Hashable, set[Exchange]] = {}
         self._next_look: IDelayedCall | None = None
 
@@ -57,6 +59,10 @@ class Streams:
     def opened(self, exchange: Exchange) -> None:
         """Take in a stream that has begun."""
         self._open.add(exchange)
+        if exchange.idle_since() is None:
+            self._new.add(exchange)
+        else:
+            exchange.settle()
         if self._rechecks is not None:
             self._rechecks.opened(exchange, self._clock.seconds())
         if exchange.listener is not None:
@@ -65,6 +71,7 @@ class Streams:
     def closed(self, exchange: Exchange) -> None:
         """Forget a stream, if it was one."""
         self._open.discard(exchange)
+        self._new.discard(exchange)
         if self._rechecks is not None:
             self._rechecks.closed(exchange)
         listeners = self._listeners.get(exchange.listener)
@@ -91,6 +98,9 @@ class Streams:
     def _look(self) -> None:
         self.start()
         now = self._clock.seconds()
+        for exchange in self._new:
+            exchange.settle()
+        self._new.clear()
         for exchange in [one for one in self._open if one.identity.expires_at <= now - self._grace]:
             exchange.end(Reason.STREAM_EXPIRED)
         if self._rechecks is not None:

@@ -1,11 +1,12 @@
 """Bytes to answers: llhttp, the limits of a head, and the judgement of each head. No I/O.
 
 As for requests (see :mod:`mcp_oauth2_proxy.wire.parser`), llhttp never sees past an empty line outside a
-body, and a head that is byte for byte the last one of its connection is not parsed again.
+body, and a head that is the last one of its connection but for its length and date is not parsed again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import httptools
@@ -23,6 +24,7 @@ from mcp_oauth2_proxy.wire.head import (
 )
 from mcp_oauth2_proxy.wire.limits import MAX_ANSWER_HEAD_BYTES, MAX_ANSWER_HEAD_LINES, MAX_REMEMBERED_HEAD
 from mcp_oauth2_proxy.wire.parser import FRAMING_PER_BYTE, MAX_FRAMING, empty_line
+from mcp_oauth2_proxy.wire.repeats import DATE, LENGTH, Repeatable, replaced
 
 #: What every answer begins with. llhttp would also take RTSP, ICE, and empty lines before it.
 _START = b"HTTP/1."
@@ -41,8 +43,26 @@ class AnswerHead:
     reusable: bool
     #: Seconds for which the upstream keeps the connection, if it says so.
     kept: int | None
-    #: What others have made of this head: the same for every answer that repeats it.
+    #: What others have made of this head: the same for every answer that repeats it, whatever its length.
     notes: dict[str, Any] = field(factory=dict, eq=False)
+
+    @property
+    def varying(self) -> tuple[bytes, ...]:
+        """The lines whose values may differ in its repetition. To 204 and 304 a length is no length."""
+        return (DATE,) if self.code in (204, 304) else (DATE, LENGTH)
+
+    def repeated(self, changed: Mapping[bytes, bytes]) -> AnswerHead:
+        """See :class:`~mcp_oauth2_proxy.wire.repeats.Head`. The notes know no length, but the date."""
+        return AnswerHead(
+            self.version,
+            self.code,
+            self.phrase,
+            replaced(self.pairs, changed),
+            int(changed[LENGTH]) if LENGTH in changed else self.length,
+            self.reusable,
+            self.kept,
+            {} if DATE in changed else self.notes,
+        )
 
 
 class AnswerEvents(Protocol):
@@ -72,8 +92,8 @@ class AnswerParser:
         self._in_head = True
         self._interim = False
         self._arrived: AnswerHead | None = None
-        #: The last head as bytes, and what it was read as.
-        self._last_head: tuple[bytes, AnswerHead] | None = None
+        #: The last head, in case that it is repeated.
+        self._last_head: Repeatable[AnswerHead] | None = None
         #: Bytes that are still to come of a body that llhttp does not see: its head was the last one again.
         self._left: int | None = None
         self._refusal: MalformedResponse | None = None
@@ -115,9 +135,9 @@ class AnswerParser:
     def _feed(self, data: bytes) -> None:
         start = 0
         last = self._last_head if self._in_head and not self._head and self._method != b"HEAD" else None
-        if last is not None and data.startswith(last[0]):
-            self._repeat(last[1])
-            start = len(last[0])
+        if last is not None and (again := last.again(data, 0)) is not None:
+            head, start = again
+            self._repeat(head)
         # Head by head: none is looked at before the one before it has been judged.
         while self._in_head and start < len(data):
             end = empty_line(self._head[-3:], data, start)
@@ -231,6 +251,6 @@ class AnswerParser:
         self.complete = True
         # llhttp knows it only within this call.
         self.persistent = head is not None and head.reusable and self._parser.should_keep_alive()
-        if head is not None and self.persistent and head.length is not None:
-            self._last_head = (self._head, head) if len(self._head) <= MAX_REMEMBERED_HEAD else None
+        if head is not None and self.persistent and 0 < len(self._head) <= MAX_REMEMBERED_HEAD:
+            self._last_head = Repeatable(self._head, head, head.varying)
         self._head = b""

@@ -71,6 +71,10 @@ class Lines:
     length_name: bytes
     dated: bool
 
+    def with_length(self, length: int) -> Lines:
+        """Return the lines of an answer that has another length."""
+        return Lines(self.before, self.behind, length, self.length_name, self.dated)
+
 
 def ready(pairs: Pairs) -> Lines:
     """Return header lines in their order, without those that are ours to write.

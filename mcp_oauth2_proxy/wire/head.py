@@ -25,7 +25,7 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 #: What ``Keep-Alive`` says of time (RFC 2068 section 19.7.1, with the parameter that servers add).
 _KEPT = re.compile(rb"(?:^|[,; \t])timeout[ \t]*=[ \t]*([0-9]{1,9})(?=$|[,; \t])", re.IGNORECASE)
 #: Digits that a length may have: more is nobody's body, and would overflow somebody's counter.
-_MAX_DIGITS = 18
+MAX_LENGTH_DIGITS = 18
 
 
 class Ambiguous(ValueError):
@@ -110,7 +110,7 @@ def _body_length(first: Mapping[bytes, bytes], version: str) -> int | Rejection 
             return Rejection(400, "only the chunked transfer coding is understood")
         return None
     declared = first.get(b"content-length", b"0")
-    if not declared.isdigit() or len(declared) > _MAX_DIGITS:
+    if not declared.isdigit() or len(declared) > MAX_LENGTH_DIGITS:
         return Rejection(400, "the Content-Length header is malformed")
     return int(declared)
 
@@ -152,7 +152,7 @@ def answer_framing(method: bytes, code: int, version: str, pairs: Pairs) -> tupl
             encodings.append(value.lower())
     if encodings and (version != "1.1" or encodings != [b"chunked"] or lengths):
         raise Ambiguous("the upstream's answer has a transfer coding that is not understood")
-    if lengths and (len(lengths) > 1 or not lengths[0].isdigit() or len(lengths[0]) > _MAX_DIGITS):
+    if lengths and (len(lengths) > 1 or not lengths[0].isdigit() or len(lengths[0]) > MAX_LENGTH_DIGITS):
         raise Ambiguous("the upstream's answer has no single valid Content-Length")
     length = int(lengths[0]) if lengths else None
     if method == b"HEAD" or code in (204, 304):

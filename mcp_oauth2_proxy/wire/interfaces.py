@@ -23,8 +23,8 @@ class IStreamingRequest(IRequest):
         "The header lines as they came: a list of (name, value) byte pairs, order and duplicates kept."
     )
     headNotes = Attribute(
-        "A dict for what is made of this request's head. Requests of one connection whose heads are the same "
-        "byte for byte share it, so that it is made once."
+        "A dict for what is made of this request's head. Requests of one connection share it where their "
+        "heads are the same byte for byte but for the value of Content-Length, so that it is made once."
     )
     length = Attribute(
         "The body's length in bytes: 0 where there is none, twisted.web.iweb.UNKNOWN_LENGTH for chunked."

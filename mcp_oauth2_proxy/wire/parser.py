@@ -7,13 +7,14 @@ Where a message ends is known to the byte: outside a body of known length llhttp
 line. So a limit is met, and the start of a request looked at, in the same way however the network has cut
 the bytes.
 
-A client says the same head again and again. One that is byte for byte the last one of its connection reads as
-that one did, and is not parsed again: that is two fifths of what a request costs.
+A client says the same head again and again. One that is the last one of its connection but for its length
+reads as that one did, and is not parsed again: that is two fifths of what a request costs.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import httptools
@@ -21,6 +22,7 @@ from attrs import define, field, frozen
 
 from mcp_oauth2_proxy.wire.head import TARGET_TOO_LONG, Head, Pairs, Rejection, judge_head, trimmed
 from mcp_oauth2_proxy.wire.limits import MAX_REMEMBERED_HEAD, Limits
+from mcp_oauth2_proxy.wire.repeats import LENGTH, Repeatable, replaced
 
 #: Bytes that the chunked framing of one body may take beside :data:`FRAMING_PER_BYTE` for each byte of it:
 #: chunk extensions are ignored (RFC 9112 section 7.1.1), endless ones are not. As much as Go allows.
@@ -66,7 +68,15 @@ class ArrivedHead:
     @property
     def repeatable(self) -> bool:
         """Whether what follows the head is certain: no body, or one of known length that is not asked for."""
-        return self.head.length is not None and not self.head.expects_continue
+        return self.head.length is not None and b"expect" not in self.head.first
+
+    def repeated(self, changed: Mapping[bytes, bytes]) -> ArrivedHead:
+        """See :class:`~mcp_oauth2_proxy.wire.repeats.Head`: of another length. The notes are the same."""
+        old = self.head
+        head = Head(old.path_and_query, int(changed[LENGTH]), False, {**old.first, **changed})
+        return ArrivedHead(
+            self.method, self.target, self.version, replaced(self.pairs, changed), head, self.notes
+        )
 
 
 class _Refused(Exception):
@@ -102,8 +112,8 @@ class RequestParser:
         self._message: _Message | None = None
         #: A head that nobody has been told of yet.
         self._arrived: ArrivedHead | None = None
-        #: The last head as bytes, and what it was read as.
-        self._last_head: tuple[bytes, ArrivedHead] | None = None
+        #: The last head, in case that it is repeated.
+        self._last_head: Repeatable[ArrivedHead] | None = None
         #: The head that is being parsed, as far as it has been; and the empty line before it.
         self._head = self._lead = b""
         #: The last bytes of a chunked body, which an empty line may have begun with.
@@ -153,9 +163,9 @@ class RequestParser:
                 self._break_off(_MALFORMED)
             return start + 1
         last = self._last_head
-        if last is not None and not self._head and data.startswith(last[0], start):
-            self._repeat(last[1])
-            return start + len(last[0])
+        if last is not None and not self._head and (again := last.again(data, start)) is not None:
+            self._repeat(again[0])
+            return again[1]
         known, limit = len(self._head), self._limits.max_header_bytes
         end = empty_line(self._head[-3:], data, start)
         too_large = known + end - start > limit
@@ -236,7 +246,7 @@ class RequestParser:
             arrived, self._arrived = self._arrived, None
             head, self._head = self._head, b""
             if arrived.repeatable and not self.last and len(head) <= MAX_REMEMBERED_HEAD:
-                self._last_head = head, arrived
+                self._last_head = Repeatable(head, arrived, (LENGTH,))
             self._events.head_arrived(arrived)
 
     # What llhttp calls.

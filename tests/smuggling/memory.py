@@ -40,7 +40,7 @@ class _Endpoint:
 class MemoryProxy:
     """A proxy whose connections are all in the test's hand."""
 
-    def __init__(self) -> None:
+    def __init__(self, **server: Any) -> None:
         self.clock = Clock()
         self.clock.advance(NOW)
         self.upstream = Recorder(b"a secret of this run")
@@ -49,7 +49,7 @@ class MemoryProxy:
             action=Action.ADD, name=MARK.decode("ascii"), value=self.upstream.mark.decode("ascii")
         )
         config = configuration(
-            server={"max_body_bytes": MAX_BODY},
+            server={"max_body_bytes": MAX_BODY, **server},
             upstream=Upstream(url="http://upstream:3000"),
             mutations=(mark,),
         )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from mcp_oauth2_proxy.wire.head import Head
 from mcp_oauth2_proxy.wire.limits import Limits
 from mcp_oauth2_proxy.wire.parser import ArrivedHead, RequestParser
 
@@ -24,12 +25,16 @@ class Told:
 
     def __init__(self) -> None:
         self.requests: list[list[object]] = []
+        self.heads: list[tuple[Head, dict[bytes, bytes]]] = []
+        self.notes: list[dict[str, object]] = []
 
     def request_began(self) -> None:
         self.requests.append([])
 
     def head_arrived(self, arrived: ArrivedHead) -> None:
         self.requests[-1] += [arrived.method, arrived.target, tuple(arrived.pairs), b""]
+        self.heads.append((arrived.head, dict(arrived.head.first)))
+        self.notes.append(arrived.notes)
 
     def body_received(self, data: bytes) -> None:
         self.requests[-1][3] += data  # type: ignore[operator]
@@ -47,7 +52,14 @@ AGAIN = (
     b"POST /mcp HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello",
     b"POST /mcp HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nGET /",
     b"POST /mcp HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\nhello!",
+    b"POST /mcp HTTP/1.1\r\nHost: h\r\nContent-Length: 012\r\n\r\nhello, hello",
+    b"POST /mcp HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n",
+    b"POST /mcp HTTP/1.1\r\nHost: h\r\nContent-Length:  5 \r\nX: y\r\n\r\nhello",
+    b"POST /mcp HTTP/1.1\r\nHost: h\r\nContent-Length:  6 \r\nX: y\r\n\r\nhello!",
+    b"POST /mcp HTTP/1.1\r\ncontent-length:15\r\nHost: h\r\n\r\nhello and hello",
+    b"POST /mcp HTTP/1.1\r\ncontent-length:16\r\nHost: h\r\n\r\nhello and hello!",
     b"POST /mcp HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello",
+    b"POST /mcp HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nExpect: 100-continue\r\n\r\n",
     b"POST /mcp HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
 )
 
@@ -92,9 +104,44 @@ class Parsing(SynchronousTestCase):
         alone = [self.parse(request)[1].requests[0] for request in requests]
         data = b"".join(requests)
         edges = [0, *sorted({cut for cut in cuts if cut < len(data)}), len(data)]
-        together = self.parse(*(data[start:end] for start, end in pairwise(edges)))[1].requests
-        self.assertEqual(together, alone)
-        self.assertEqual(self.parse(*requests)[1].requests, alone)
+        together = self.parse(*(data[start:end] for start, end in pairwise(edges)))[1]
+        self.assertEqual(together.requests, alone)
+        self.assert_as_alone(*requests)
+
+    def test_any_two(self) -> None:
+        """So does each behind each."""
+        for two in product(AGAIN, AGAIN):
+            self.assert_as_alone(*two)
+
+    def assert_as_alone(self, *requests: bytes) -> None:
+        """Check it for requests of one connection, each a piece."""
+        told, alone = self.parse(*requests)[1], [self.parse(request)[1] for request in requests]
+        self.assertEqual(told.requests, [one.requests[0] for one in alone])
+        self.assertEqual(told.heads, [one.heads[0] for one in alone])
+
+    def test_another_length(self) -> None:
+        """What was made of a head is there again though its length is another; not so of another head."""
+        _, told = self.parse(AGAIN[4], AGAIN[6], AGAIN[8], AGAIN[4], AGAIN[0], AGAIN[4])
+        first, *again, other, last = told.notes
+        self.assertTrue(all(notes is first for notes in again))
+        self.assertFalse(first is other or first is last)
+
+    def test_a_length_that_is_none(self) -> None:
+        """A repeated head with another length is refused for what it is refused for alone."""
+        for length in (
+            b"1" * 19,
+            b"+5",
+            b"-5",
+            b"5 5",
+            b"5,5",
+            b"0x5",
+            b"",
+            b"5\r\nContent-Length: 5",
+            b"5\x00",
+        ):
+            parser, told = self.parse(AGAIN[4], AGAIN[4].replace(b": 5", b": " + length))
+            self.assertTrue(parser.ended and len(told.requests) < 3, length)
+            self.assertEqual(parser.rejection.status, 400, length)  # type: ignore[union-attr]
 
     def test_what_follows_a_repeated_head(self) -> None:
         """It is held to the same rules: a malformed request is refused, one that is cut is not whole."""

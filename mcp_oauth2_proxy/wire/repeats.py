@@ -1,0 +1,92 @@
+"""A head that comes again on its connection: byte for byte, or with another length or date. Pure.
+
+It reads as it did before but for the values of the lines that differ by their nature, and only where
+these have their usual form: anything else is another head.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Generic, Protocol, Self, TypeVar
+
+from mcp_oauth2_proxy.wire.head import MAX_LENGTH_DIGITS, Pairs
+
+LENGTH, DATE = b"content-length", b"date"
+#: The values that may differ, in the one form in which they are read without the parser.
+_VALUES = {
+    LENGTH: re.compile(rb"[0-9]{1,%d}" % MAX_LENGTH_DIGITS),
+    # RFC 9110 section 5.6.7: IMF-fixdate
+    DATE: re.compile(rb"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT"),
+}
+
+
+class Head(Protocol):
+    """What a head was read as."""
+
+    def repeated(self, changed: Mapping[bytes, bytes]) -> Self:
+        """Return what the head comes to where the lines of these names, in lower case, say something else."""
+
+
+_Head = TypeVar("_Head", bound=Head)
+
+
+class Repeatable(Generic[_Head]):
+    """The bytes of a head that was accepted and read as ``read``; ``names`` may say something else next time.
+
+    A line that is there twice, or whose value has another form than usual, stays as it is.
+    """
+
+    __slots__ = ("_head", "_places", "_read")
+
+    def __init__(self, head: bytes, read: _Head, names: Collection[bytes]) -> None:
+        self._head = head
+        self._read = read
+        #: Where the values of ``names`` begin and end, and whose they are.
+        self._places = sorted(place for name in names if (place := _place(head, name)) is not None)
+
+    def again(self, data: bytes, start: int) -> tuple[_Head, int] | None:
+        """Return what the head at ``start`` is read as, and where it ends; ``None`` for another one."""
+        if data.startswith(self._head, start):
+            return self._read, start + len(self._head)
+        return self._with_other_values(data, start) if self._places else None
+
+    def _with_other_values(self, data: bytes, start: int) -> tuple[_Head, int] | None:
+        known, changed = self._head, {}
+        places: list[tuple[int, int, bytes]] = []
+        at, seen = start, 0
+        for begin, end, name in self._places:
+            between = known[seen:begin]
+            value = _VALUES[name].match(data, at + len(between))
+            if value is None or not data.startswith(between, at):
+                return None
+            places.append((value.start() - start, value.end() - start, name))
+            if value[0] != known[begin:end]:
+                changed[name] = value[0]
+            at, seen = value.end(), end
+        # It begins with the end of a line: there is no more to the last value.
+        rest = known[seen:]
+        if not data.startswith(rest, at):
+            return None
+        end = at + len(rest)
+        self._head, self._places = data[start:end], places
+        self._read = self._read.repeated(changed)
+        return self._read, end
+
+
+def replaced(pairs: Pairs, changed: Mapping[bytes, bytes]) -> Pairs:
+    """Return header lines of which those of the names in ``changed``, in lower case, say that."""
+    return [(name, changed.get(name.lower(), value)) for name, value in pairs]
+
+
+def _place(head: bytes, name: bytes) -> tuple[int, int, bytes] | None:
+    """Return where the value of the line ``name`` begins and ends, and the name."""
+    line = b"\r\n%b:" % name
+    lowered = head.lower()
+    if lowered.count(line) != 1:
+        return None
+    start = lowered.find(line) + len(line) + 1
+    value = _VALUES[name].match(head, start)
+    if value is None or head[start - 1 : start] != b" " or not head.startswith(b"\r\n", value.end()):
+        return None
+    return start, value.end(), name
