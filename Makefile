@@ -14,7 +14,7 @@ CHAOS_PROVIDER ?= embedded
 SOAK_SECONDS   ?= 600
 PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test e2e test-coverage fuzz lint fmt types deps build serve docker-build helm-debug bench bench-logins chaos soak clean
+.PHONY: help demo test e2e test-coverage fuzz fuzz-fold lint fmt types deps build serve docker-build helm-debug bench bench-logins chaos soak clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -48,6 +48,9 @@ test-coverage: $(VENV)/.test ## run the suite and write htmlcov/
 
 fuzz: $(VENV)/.test ## look for bytes that break a rule of the wire (FUZZ_SECONDS=3600)
 	@$(BIN)/python -m tests.fuzz
+
+fuzz-fold: $(VENV)/.test ## fold what make fuzz has found interesting into the seeds of the tree
+	@$(BIN)/python -m tests.fuzz fold
 
 lint: $(VENV)/.test ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

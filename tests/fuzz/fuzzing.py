@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
@@ -15,9 +17,15 @@ from attrs import frozen
 from tests.fuzz.targets import seeds
 from tests.support.program import REPOSITORY
 
+#: Why there is no fuzzing here, if there is none.
+NO_ATHERIS = (
+    "atheris has no wheel for this platform or Python"
+    if find_spec("atheris") is None and "REQUIRE_FUZZ" not in os.environ
+    else None
+)
 DIRECTIONS = ("requests", "answers")
 #: Longer inputs are about sizes, which the corpus is about; shorter ones are more to the second.
-_MAX_BYTES = 1500
+MAX_BYTES = 1500
 #: Seconds that one input may take: a machine at work elsewhere may stand still for some.
 _PATIENCE = 120
 _DONE = re.compile(r"^(?:#|stat::number_of_executed_units:\s+)(\d+)", re.MULTILINE)
@@ -44,7 +52,7 @@ class Fuzzing:
         for directory in (corpus, begin, self._found):
             directory.mkdir(parents=True, exist_ok=True)
         for data in seeds(target):
-            if len(data) <= _MAX_BYTES:
+            if len(data) <= MAX_BYTES:
                 (begin / hashlib.sha1(data).hexdigest()).write_bytes(data)
         #: What libFuzzer says, as it says it.
         self.log = cache / target / "log"
@@ -58,7 +66,7 @@ class Fuzzing:
             [
                 *(sys.executable, "-m", "tests.fuzz.one", target),
                 f"-max_total_time={seconds}",
-                f"-max_len={_MAX_BYTES}",
+                f"-max_len={MAX_BYTES}",
                 f"-timeout={_PATIENCE}",
                 f"-dict={REPOSITORY / 'tests' / 'fuzz' / 'http.dict'}",
                 f"-artifact_prefix={self._found.resolve()}/",

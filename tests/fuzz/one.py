@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 import atheris
@@ -12,5 +13,7 @@ with atheris.instrument_imports(
     from tests.fuzz.targets import TARGETS
 
 if __name__ == "__main__":
-    atheris.Setup([sys.argv[0], *sys.argv[2:]], TARGETS[sys.argv[1]])
+    # While it merges libFuzzer has a shell start its first argument, again and again.
+    itself = shlex.join([sys.executable, "-m", "tests.fuzz.one", sys.argv[1]])
+    atheris.Setup([itself, *sys.argv[2:]], TARGETS[sys.argv[1]])
     atheris.Fuzz()

@@ -22,7 +22,7 @@ _TOKEN = make_token(access_claims()).encode("ascii")
 _GOOD = b"Bearer " + _TOKEN + b"\r\n"
 _NEXT = written("<GET>", REQUEST_TEXTS).replace(b"{token}", _TOKEN).replace(b"/ok", b"/next")
 #: Inputs that earlier runs kept since they reached something new, a line of Python for each.
-_KEPT = Path(__file__).with_name("seeds")
+KEPT = Path(__file__).with_name("seeds")
 #: The first byte of an answer's input says which request it answers and whether the upstream hangs up.
 _METHODS = (b"GET", b"HEAD")
 
@@ -92,9 +92,18 @@ TARGETS: dict[str, Callable[[bytes], None]] = {"requests": requests, "answers": 
 
 def seeds(target: str) -> list[bytes]:
     """Return where the fuzzer begins: the corpus of attacks, and what earlier runs found new in it."""
-    path = _KEPT / f"{target}.txt"
-    kept = [literal_eval(line) for line in path.read_text("ascii").splitlines()] if path.exists() else []
+    return cases(target) + kept(target)
+
+
+def kept(target: str) -> list[bytes]:
+    """Return what earlier runs have found."""
+    path = KEPT / f"{target}.txt"
+    return [literal_eval(line) for line in path.read_text("ascii").splitlines()] if path.exists() else []
+
+
+def cases(target: str) -> list[bytes]:
+    """Return the corpus of attacks as inputs."""
     if target == "answers":
         choices = [(_METHODS.index(case.method) | 2 * case.hangs_up, case.send) for case in answer_cases()]
-        return [bytes([choice]) + data for choice, data in choices] + kept
-    return [case.send.replace(b"Bearer {token}\r\n", PLACEHOLDER) for case in request_cases()] + kept
+        return [bytes([choice]) + data for choice, data in choices]
+    return [case.send.replace(b"Bearer {token}\r\n", PLACEHOLDER) for case in request_cases()]

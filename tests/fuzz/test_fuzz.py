@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import os
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.fuzz.fuzzing import DIRECTIONS, Fuzzing
+from tests.fuzz.fuzzing import DIRECTIONS, NO_ATHERIS, Fuzzing
 from tests.fuzz.targets import TARGETS, seeds
 
-#: Seconds for both directions at once.
-SECONDS = int(os.environ.get("FUZZ_SECONDS", "120" if os.environ.get("CI") == "true" else "5"))
+#: Seconds for both directions at once; in CI beside the rest of the suite, to which they give way.
+SECONDS = int(os.environ.get("FUZZ_SECONDS", "240" if os.environ.get("CI") == "true" else "5"))
 
 
 class Fuzz(SynchronousTestCase):
     """atheris over the parsers, the channel, the relay and the agent."""
 
-    if find_spec("atheris") is None and "REQUIRE_FUZZ" not in os.environ:
-        skip = "atheris has no wheel for this platform or Python"
+    skip = NO_ATHERIS
 
     def cache(self) -> Path:
         directory = tempfile.TemporaryDirectory()
