@@ -18,9 +18,9 @@ _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff
 _LINES = rb"((?:%s:%s\r\n)*)\r\n" % (_TOKEN, _TEXT)
 _REQUEST = re.compile(rb"(?:\r\n)?([A-Z-]+) ([\x21-\x7e]+) HTTP/1\.([01])\r\n%s" % _LINES)
 _ANSWER = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: %s)?\r\n%s" % (_TEXT, _LINES))
-#: An extension is ignored (RFC 9112 section 7.1.1), so its value may be empty, or a token and a quoted
-#: string in one: wherever the value ends, the line ends in the same place.
-_CHUNK = re.compile(rb"([0-9A-Fa-f]+)(?:;%s(?:=(?:%s)?(?:%s)?)?)*\r\n" % (_TOKEN, _TOKEN, _QUOTED))
+#: An extension is ignored (RFC 9112 section 7.1.1), so its name or value may be empty, or the value a token
+#: and a quoted string in one: wherever they end, the line ends in the same place.
+_CHUNK = re.compile(rb"([0-9A-Fa-f]+)(?:;(?!\r)(?:%s)?(?:=(?:%s)?(?:%s)?)?)*\r\n" % (_TOKEN, _TOKEN, _QUOTED))
 _TRAILERS = re.compile(_LINES)
 _HOST = re.compile(rb"(?:[\w.~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?", re.ASCII)
 _ABSOLUTE = re.compile(rb"https?://([^/?#@]+)(?:[/?][^#]*)?", re.IGNORECASE)
