@@ -28,7 +28,7 @@ from mcp_oauth2_proxy.keycloak.interfaces import (
     ProviderMetadata,
     TokenResponse,
 )
-from mcp_oauth2_proxy.keycloak.keyring import Keyring
+from mcp_oauth2_proxy.keycloak.keyring import REFRESH_EVERY, Keyring
 from mcp_oauth2_proxy.keycloak.logouttoken import validate_logout_token
 from mcp_oauth2_proxy.keycloak.tokens import complaint, parse_introspection, parse_token_response
 
@@ -67,7 +67,7 @@ class Realm(Service):
         self._keyring = Keyring(self._fetch_keys, clock=clock, spread=self._spread)
         self._reason = f"discovery of {self._url} has not finished yet"
         self._finding: Deferred[None] | None = None
-        self._retry: IDelayedCall | None = None
+        self._again: IDelayedCall | None = None
         #: Fires, for one who waits, once the realm has been looked for, whether it was found or not.
         self.first_look: Deferred[None] = Deferred()
         self.metadata: ProviderMetadata | None = None
@@ -85,8 +85,8 @@ class Realm(Service):
     def stopService(self) -> Deferred[None]:
         """Stop looking, refreshing and asking: nothing is left on the clock, and callers are told."""
         super().stopService()
-        if self._retry is not None and self._retry.active():
-            self._retry.cancel()
+        if self._again is not None and self._again.active():
+            self._again.cancel()
         if self._finding is not None:
             self._finding.cancel()
         self._keyring.stop()
@@ -105,8 +105,7 @@ class Realm(Service):
 
     async def _discover(self, retry_after: float) -> None:
         try:
-            document = await self._document(self._url)
-            self.metadata = parse_discovery(document, issuer=self._auth.issuer_url, url=self._url)
+            self.metadata = await self._fetch_metadata()
             await self._keyring.load()
         except CancelledError:
             return
@@ -122,6 +121,7 @@ class Realm(Service):
             self._find_again(retry_after)
         else:
             self._log.info("the realm is ready: {issuer}", issuer=self._auth.issuer_url)
+            self._look_later()
 
     def _find_again(self, retry_after: float) -> None:
         self._keyring.stop()
@@ -131,7 +131,39 @@ class Realm(Service):
         self._log.warn(
             "the realm is not ready, next try in {pause:.1f} s: {reason}", pause=pause, reason=self._reason
         )
-        self._retry = self._clock.callLater(pause, self._find, min(retry_after * 2, LONGEST_RETRY))
+        self._again = self._clock.callLater(pause, self._find, min(retry_after * 2, LONGEST_RETRY))
+
+    def _look_later(self) -> None:
+        self._again = self._clock.callLater(self._spread(REFRESH_EVERY), self._look)
+
+    def _look(self) -> None:
+        self._finding = Deferred.fromCoroutine(self._look_again())
+
+    async def _look_again(self) -> None:
+        """Learn what has changed of the realm: a scope that came or went, an endpoint that moved.
+
+        Whatever goes wrong, what is known stays, another issuer too: at the start that is a configuration
+        that cannot work, here it may be a Keycloak that is being set up anew.
+        """
+        try:
+            found = await self._fetch_metadata()
+        except CancelledError:
+            return
+        except KeycloakUnavailable as error:
+            self._log.warn("the realm's metadata stays as it was: {reason}", reason=str(error))
+        except IssuerMismatch as error:
+            self._log.error("the realm's metadata stays as it was: {reason}", reason=str(error))
+        except Exception:
+            self._log.failure("looking at the realm again failed")
+        else:
+            if found != self.metadata:
+                self._log.info("the realm's metadata has changed: {issuer}", issuer=self._auth.issuer_url)
+            self.metadata = found
+        self._look_later()
+
+    async def _fetch_metadata(self) -> ProviderMetadata:
+        document = await self._document(self._url)
+        return parse_discovery(document, issuer=self._auth.issuer_url, url=self._url)
 
     async def _fetch_keys(self) -> KeySet:
         url = self._ready_metadata().jwks_uri

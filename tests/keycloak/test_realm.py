@@ -19,7 +19,16 @@ from mcp_oauth2_proxy.keycloak.interfaces import IRealm, KeycloakUnavailable
 from mcp_oauth2_proxy.keycloak.keyring import MIN_INTERVAL, REFRESH_EVERY
 from mcp_oauth2_proxy.keycloak.realm import JITTER, LONGEST_RETRY
 from tests.support.keys import ISSUER, NOW, jwks, rsa_key
-from tests.support.realm import AUTHORIZE, CERTS, DISCOVERY, TOKEN, Played, discovery_document, play
+from tests.support.realm import (
+    AUTHORIZE,
+    CERTS,
+    DISCOVERY,
+    REALM_PATH,
+    TOKEN,
+    Played,
+    discovery_document,
+    play,
+)
 
 
 class RealmCase(SynchronousTestCase):
@@ -408,11 +417,12 @@ class Keys(RealmCase):
         moments = set()
         for seed in range(5):
             played = self.play(random=Random(seed))
-            (call,) = played.clock.getDelayedCalls()
-            after = call.getTime() - NOW
-            self.assertTrue(REFRESH_EVERY * (1 - JITTER) <= after <= REFRESH_EVERY * (1 + JITTER))
-            moments.add(after)
-        self.assertEqual(len(moments), 5)
+            calls = [call.getTime() - NOW for call in played.clock.getDelayedCalls()]
+            self.assertEqual(len(calls), 2, "the keys, and the metadata")
+            for after in calls:
+                self.assertTrue(REFRESH_EVERY * (1 - JITTER) <= after <= REFRESH_EVERY * (1 + JITTER))
+            moments |= set(calls)
+        self.assertEqual(len(moments), 10)
 
     def test_silent_refresh_ends(self) -> None:
         """A fetch that hangs is given up after 10 s; who waited goes on with the keys there are."""
@@ -455,6 +465,92 @@ class Keys(RealmCase):
         played.realm._keyring._fetch = broken
         self.assertEqual(self.successResultOf(self.ask(played, "new")).key_ids, {"rsa"})
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class Metadata(RealmCase):
+    """What the realm says of itself, while the proxy runs."""
+
+    def publish(self, played: Played, **changes: Any) -> None:
+        played.server.answer(DISCOVERY, {**discovery_document(), **changes})
+
+    def test_what_changes_is_learnt(self) -> None:
+        """A scope or an endpoint that comes, goes or moves is known in ten minutes, and the log says so."""
+        played = self.play()
+        moved = f"{ISSUER}/elsewhere/token"
+        self.publish(played, scopes_supported=["openid", "mcp:write"], token_endpoint=moved)
+        played.clock.advance(REFRESH_EVERY - 1)
+        self.assertNotIn("has changed", self.lines(played))
+        played.clock.advance(1)
+        metadata = played.realm.metadata
+        assert metadata is not None
+        self.assertEqual(metadata.scopes_supported, ("openid", "mcp:write"))
+        self.assertEqual(metadata.token_endpoint, moved)
+        self.assertEqual(self.lines(played).count("the realm's metadata has changed"), 1)
+        for _ in range(10):
+            played.clock.advance(REFRESH_EVERY)
+        self.assertEqual(played.server.count(DISCOVERY), 12)
+        self.assertEqual(self.lines(played).count("the realm's metadata has changed"), 1)
+
+    def test_keys_that_moved(self) -> None:
+        """They are fetched from where they are now, without a pause."""
+        played = self.play()
+        self.publish(played, jwks_uri=f"{ISSUER}/moved")
+        played.server.answer(f"{REALM_PATH}/moved", jwks(rsa_key("moved")))
+        played.clock.advance(REFRESH_EVERY)
+        played.server.answer(CERTS, {}, 404)
+        played.clock.advance(REFRESH_EVERY)
+        assert played.realm.keys is not None
+        self.assertEqual(played.realm.keys.key_ids, {"moved"})
+        self.assertIsNone(played.realm.unready())
+
+    def test_an_outage(self) -> None:
+        """What is known stays in use, the realm counts as ready, and the next turn finds what is new."""
+        played = self.play()
+        before = played.realm.metadata
+        for status, body in ((503, {}), (200, {"issuer": ISSUER}), (200, {"status": "starting"})):
+            played.server.answer(DISCOVERY, body, status)
+            played.clock.advance(REFRESH_EVERY)
+            self.assertIs(played.realm.metadata, before)
+            self.assertIsNone(played.realm.unready())
+        self.assertIn("the realm's metadata stays as it was", self.lines(played))
+        self.publish(played, scopes_supported=["openid"])
+        played.clock.advance(REFRESH_EVERY)
+        assert played.realm.metadata is not None
+        self.assertEqual(played.realm.metadata.scopes_supported, ("openid",))
+
+    def test_another_issuer(self) -> None:
+        """A Keycloak that is set up anew does not end proxies that run; both values are in the log."""
+        played = self.play()
+        played.server.answer(DISCOVERY, discovery_document("http://elsewhere/realms/demo"))
+        played.clock.advance(REFRESH_EVERY)
+        self.assertEqual(played.fatal, [])
+        self.assertIsNone(played.realm.unready())
+        assert played.realm.metadata is not None
+        self.assertEqual(played.realm.metadata.issuer, ISSUER)
+        self.assertIn("http://elsewhere/realms/demo", self.lines(played))
+
+    def test_a_mistake_of_ours(self) -> None:
+        """Is in the log, and the next turn comes."""
+        played = self.play()
+        self.patch(played.realm, "_document", lambda url: 1 / 0)
+        played.clock.advance(REFRESH_EVERY)
+        # The keys are fetched by the same method.
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+        del played.realm._document
+        self.publish(played, scopes_supported=["openid"])
+        played.clock.advance(REFRESH_EVERY)
+        assert played.realm.metadata is not None
+        self.assertEqual(played.realm.metadata.scopes_supported, ("openid",))
+
+    def test_stopped_while_it_looks(self) -> None:
+        """Nothing stays on the clock, nor a connection."""
+        played = self.play()
+        played.server.answers[DISCOVERY] = None
+        played.clock.advance(REFRESH_EVERY)
+        self.stop(played)
+        played.agent.flush()
+        self.assertEqual(played.server.gone, 1)
+        self.assertNotIn("stays as it was", self.lines(played))
 
 
 class Authorization(RealmCase):
