@@ -13,7 +13,7 @@ from unittest import mock
 from weakref import ref
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from mcp_oauth2_proxy.config.model import Upstream as UpstreamSettings
 from mcp_oauth2_proxy.gate.endings import Endings
@@ -44,6 +44,9 @@ _REPEATABLE = frozenset({b"GET", b"HEAD", b"DELETE"})
 SIZES = st.sampled_from([0, 1, 10, 300, 1500, 5000])
 PIECES = st.one_of(st.integers(1, 40), st.integers(41, 1500), st.just(100_000))
 CLIENTS = st.integers(0, 1)
+#: Which of the connections that fit, the newest being the first. Nothing that is drawn depends on the world,
+#: which is the same in each game on no real machine.
+UPSTREAMS = st.integers(0, 3)
 Asked = tuple[bytes, str, int, str]
 QUESTIONS = st.tuples(
     st.sampled_from([b"POST", b"POST", b"GET", b"GET", b"HEAD", b"DELETE"]),
@@ -147,6 +150,7 @@ class Game(RuleBasedStateMachine):
             client.ask(question)
         if at_once:
             client.send(100_000)
+            self.turn(2)
 
     @rule(which=CLIENTS, size=PIECES)
     def client_sends(self, which: int, size: int) -> None:
@@ -156,7 +160,6 @@ class Game(RuleBasedStateMachine):
     def client_reads(self, which: int, size: int) -> None:
         self.clients[which].read(size)
 
-    @precondition(lambda self: self.questions)
     @rule(which=CLIENTS, how=st.sampled_from(["close", "reset", "half", *["stay"] * 6]))
     def client_leaves(self, which: int, how: str) -> None:
         client = self.clients[which]
@@ -181,10 +184,9 @@ class Game(RuleBasedStateMachine):
 
     # The upstream.
 
-    @precondition(lambda self: self.upstreams)
-    @rule(data=st.data(), size=PIECES)
-    def upstream_reads(self, data: st.DataObject, size: int) -> None:
-        self.upstream(data, lambda one: not one.over, lambda one: self.read(one, size))
+    @rule(which=UPSTREAMS, size=PIECES)
+    def upstream_reads(self, which: int, size: int) -> None:
+        self.upstream(which, lambda one: not one.over, lambda one: self.read(one, size))
 
     def read(self, upstream: Upstream, size: int) -> None:
         for request in upstream.read(size):
@@ -199,9 +201,8 @@ class Game(RuleBasedStateMachine):
                 assert request.body == question.body
                 assert client.sent >= question.ends, "a body that its client had not sent"
 
-    @precondition(lambda self: any(not one.over for one in self.upstreams))
     @rule(
-        data=st.data(),
+        which=UPSTREAMS,
         framing=st.sampled_from(["length", "chunked", "chunked", "close", "stream"]),
         size=SIZES,
         status=st.sampled_from([200, 200, 200, 202, 204, 304, 404]),
@@ -210,28 +211,26 @@ class Game(RuleBasedStateMachine):
         sends=PIECES,
     )
     def upstream_answers(
-        self, data: st.DataObject, *, framing: str, size: int, reads: int, sends: int, **more: Any
+        self, which: int, *, framing: str, size: int, reads: int, sends: int, **more: Any
     ) -> None:
         def answer(one: Upstream) -> None:
             self.read(one, reads)
             self.answer(one, framing, size, **more)
             one.send(sends)
 
-        self.upstream(data, lambda one: not one.over, answer)
+        self.upstream(which, lambda one: not one.over, answer)
 
     def answer(self, one: Upstream, framing: str, size: int, **more: Any) -> None:
         request = one.current
         seen["answers early"] += request is not None and request.answer_body is None and not request.whole
         one.answer(framing, size, **more)
 
-    @precondition(lambda self: any(one.outbox for one in self.upstreams))
-    @rule(data=st.data(), size=PIECES)
-    def upstream_sends(self, data: st.DataObject, size: int) -> None:
-        self.upstream(data, lambda one: bool(one.outbox), lambda one: one.send(size))
+    @rule(which=UPSTREAMS, size=PIECES)
+    def upstream_sends(self, which: int, size: int) -> None:
+        self.upstream(which, lambda one: bool(one.outbox), lambda one: one.send(size))
 
-    @precondition(lambda self: any(not one.over for one in self.upstreams))
-    @rule(data=st.data(), how=st.sampled_from(["close", "reset", "junk", "unasked", "half"]))
-    def upstream_breaks(self, data: st.DataObject, how: str) -> None:
+    @rule(which=UPSTREAMS, how=st.sampled_from(["close", "reset", "junk", "unasked", "half"]))
+    def upstream_breaks(self, which: int, how: str) -> None:
         def wreck(one: Upstream) -> None:
             seen["breaks: " + how] += 1
             if how == "reset":
@@ -250,12 +249,12 @@ class Game(RuleBasedStateMachine):
                     one.over = one.over or one.current is not None
                 one.close()
 
-        self.upstream(data, lambda one: not one.over, wreck)
+        self.upstream(which, lambda one: not one.over, wreck)
 
-    def upstream(self, data: st.DataObject, fits: Any, does: Any) -> None:
+    def upstream(self, which: int, fits: Any, does: Any) -> None:
         """Do something with one of the connections that fit."""
         if fitting := [one for one in self.upstreams if fits(one)]:
-            does(data.draw(st.sampled_from(fitting)))
+            does(fitting[-1 - which % len(fitting)])
 
     @rule(listening=st.booleans())
     def listen(self, listening: bool) -> None:
@@ -298,10 +297,9 @@ class Game(RuleBasedStateMachine):
         if seconds < 5 or sure:
             self.kernel.advance(seconds)
 
-    @precondition(lambda self: len(self.questions) > 5)
     @rule(sure=SELDOM)
     def drain(self, sure: bool) -> None:
-        if sure:
+        if sure and len(self.questions) > 5:
             seen["drains"] += 1
             self.site.drain()
             self.proxy.streams.end_idle()

@@ -30,8 +30,18 @@ try:
 except ImportError:
     from twisted.internet.pollreactor import PollReactor as Reactor
 
-#: Bytes that a socket may hold each way: Linux takes no less, and doubles it.
+#: Bytes that a socket may hold each way: Linux takes no less, and doubles it for what is sent.
 BUFFER = 2304
+#: What is received is bounded by the window alone: a buffer too small for it would have packets dropped,
+#: which come again in their own time.
+_BOUNDS = (
+    (socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER),
+    (socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * BUFFER if hasattr(socket, "TCP_WINDOW_CLAMP") else BUFFER),
+    *(
+        (socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, BUFFER)
+        for _ in range(hasattr(socket, "TCP_WINDOW_CLAMP"))
+    ),
+)
 #: Turns without an event after which nothing moves: what is sent over the loopback interface has arrived
 #: when ``send`` returns, or a moment later where the kernel is busy.
 QUIET = 3
@@ -40,6 +50,11 @@ PATIENCE = 200_000
 _HOST = "127.0.0.1"
 #: ioctl(2): bytes of a socket that are not sent yet (Linux), or not acknowledged (others, who delay that).
 _NOT_SENT = 0x894B if sys.platform == "linux" else termios.TIOCOUTQ
+
+
+def _bound(sock: socket.socket) -> None:
+    for option in _BOUNDS:
+        sock.setsockopt(*option)
 
 
 class End:
@@ -188,8 +203,7 @@ class Machine(Clock):
         # One port with somebody behind it, and one with nobody.
         self._upstream, self._nobody = socket.socket(), socket.socket()
         for one in (self._upstream, self._nobody):
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+            _bound(one)
             one.bind((_HOST, 0))
         self._upstream.listen(100)
         self._upstream.setblocking(False)
@@ -216,11 +230,9 @@ class Machine(Clock):
         if self._port is None:
             factory.noisy = False
             port = self._port = self._reactor.listenTCP(0, factory, interface=_HOST)
-            port.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
-            port.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+            _bound(port.socket)
         client = socket.socket()
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        _bound(client)
         client.connect((_HOST, self._port.getHost().port))
         return self._end(client)
 
