@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import httptools
 from attrs import field, frozen
 
+from mcp_oauth2_proxy.wire.chunks import Chunks, empty_line
 from mcp_oauth2_proxy.wire.errors import MalformedResponse
 from mcp_oauth2_proxy.wire.head import (
     Ambiguous,
@@ -23,7 +24,7 @@ from mcp_oauth2_proxy.wire.head import (
     trimmed,
 )
 from mcp_oauth2_proxy.wire.limits import MAX_ANSWER_HEAD_BYTES, MAX_ANSWER_HEAD_LINES, MAX_REMEMBERED_HEAD
-from mcp_oauth2_proxy.wire.parser import FRAMING_PER_BYTE, MAX_FRAMING, empty_line
+from mcp_oauth2_proxy.wire.parser import FRAMING_PER_BYTE, MAX_FRAMING
 from mcp_oauth2_proxy.wire.repeats import DATE, LENGTH, Repeatable, replaced
 
 #: What every answer begins with. llhttp would also take RTSP, ICE, and empty lines before it.
@@ -96,6 +97,9 @@ class AnswerParser:
         self._last_head: Repeatable[AnswerHead] | None = None
         #: Bytes that are still to come of a body that llhttp does not see: its head was the last one again.
         self._left: int | None = None
+        #: The same of one that it does see; or where a chunked one is.
+        self._rest: int | None = None
+        self._chunks: Chunks | None = None
         self._refusal: MalformedResponse | None = None
         #: Whether the answer is whole.
         self.complete = False
@@ -109,7 +113,7 @@ class AnswerParser:
         self._method = method
         self._pairs, self._phrase, self._head, self._in_head = [], b"", b"", True
         self._head_size, self._framing = 0, MAX_FRAMING
-        self._left = self._refusal = self._arrived = None
+        self._left = self._rest = self._chunks = self._refusal = self._arrived = None
         self.complete = self.persistent = False
 
     def close(self) -> None:
@@ -158,10 +162,28 @@ class AnswerParser:
         if self._left is not None:
             self._feed_rest(data, start, self._left)
             return
-        self._framing -= len(data) - start
-        self._parser.feed_data(memoryview(data)[start:] if start else data)
+        end = self._end_of_body(data, start)
+        self._framing -= end - start
+        self._parser.feed_data(data if end - start == len(data) else memoryview(data)[start:end])
         if self._framing < 0:
             self._refuse("the upstream sends chunks of next to nothing, or trailers without end")
+        if end < len(data):
+            if not self.complete:
+                self._refuse("the upstream's answer has two readings of its length")
+            self.persistent = False
+
+    def _end_of_body(self, data: bytes, start: int) -> int:
+        """Return where the body that begins or goes on at ``start`` ends in ``data``, or where ``data`` does.
+
+        llhttp would take a line break behind it for one before the next answer, which nobody has asked for.
+        """
+        if self._chunks is not None:
+            return self._chunks.follow(data, start)
+        if self._rest is None:
+            return len(data)
+        end = min(len(data), start + self._rest)
+        self._rest -= end - start
+        return end
 
     def _repeat(self, head: AnswerHead) -> None:
         """Take a head that is the last one again. llhttp is between two answers, and stays there."""
@@ -232,8 +254,11 @@ class AnswerParser:
         self.complete = method == b"HEAD"
         self.persistent = reusable and parser.should_keep_alive()
         self._last_head = None
+        self._rest = length
         if length is None:
             self._head = b""  # it is not remembered
+            if any(len(name) == 17 and name.lower() == b"transfer-encoding" for name, _ in self._pairs):
+                self._chunks = Chunks()
         self._events.head_arrived(self._arrived)
 
     def on_body(self, data: bytes) -> None:
@@ -248,6 +273,8 @@ class AnswerParser:
             self._pairs, self._phrase, self._head = [], b"", b""
             return
         head = self._arrived
+        if self._chunks is not None and not self._chunks.last:
+            self._refuse("the upstream's answer has two readings of its length")
         self.complete = True
         # llhttp knows it only within this call.
         self.persistent = head is not None and head.reusable and self._parser.should_keep_alive()

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import httptools
 from attrs import define, field, frozen
 
+from mcp_oauth2_proxy.wire.chunks import Chunks, empty_line
 from mcp_oauth2_proxy.wire.head import TARGET_TOO_LONG, Head, Pairs, Rejection, judge_head, trimmed
 from mcp_oauth2_proxy.wire.limits import MAX_REMEMBERED_HEAD, Limits
 from mcp_oauth2_proxy.wire.repeats import LENGTH, Repeatable, replaced
@@ -29,8 +30,6 @@ from mcp_oauth2_proxy.wire.repeats import LENGTH, Repeatable, replaced
 MAX_FRAMING = 16 * 1024
 #: A body that trickles in chunks of one byte has five bytes of framing for each.
 FRAMING_PER_BYTE = 8
-#: What ends a head, and a chunked body.
-EMPTY_LINE = b"\r\n\r\n"
 #: A line that asks for another protocol (RFC 9110 section 7.8).
 _UPGRADE = re.compile(rb"\r\nupgrade:[^\r]*", re.IGNORECASE)
 #: A request line that is well-formed up to a version that nobody here speaks.
@@ -94,9 +93,10 @@ class _Message:
     target: bytes = b""
     pairs: Pairs = field(factory=list)
     has_head: bool = False
-    #: Bytes of the body that are still to come; ``None`` for a chunked one.
-    left: int | None = None
-    #: Bytes of framing that a chunked body may still take.
+    #: Bytes of a body of known length that are still to come.
+    left: int = 0
+    #: Where a chunked body is, and how many bytes of framing it may still take.
+    chunks: Chunks | None = None
     framing: int = MAX_FRAMING
     #: Whether llhttp has not seen the head, and must not see the body.
     repeated: bool = False
@@ -116,8 +116,6 @@ class RequestParser:
         self._last_head: Repeatable[ArrivedHead] | None = None
         #: The head that is being parsed, as far as it has been; and the empty line before it.
         self._head = self._lead = b""
-        #: The last bytes of a chunked body, which an empty line may have begun with.
-        self._tail = b""
         #: Whether nothing more will be understood: broken, or the last request has been parsed.
         self.ended = False
         #: Whether what has come is no acceptable request, or not to its end.
@@ -140,8 +138,8 @@ class RequestParser:
         message = self._message
         if message is None or not message.has_head:
             return self._feed_head(data, start)
-        if message.left is None:
-            return self._feed_chunks(message, data, start)
+        if message.chunks is not None:
+            return self._feed_chunks(message, message.chunks, data, start)
         end = min(len(data), start + message.left)
         if end == start:
             self._break_off(_MALFORMED)  # llhttp waits for more of a body than there is: it is not believed
@@ -181,19 +179,17 @@ class RequestParser:
 
     def _repeat(self, arrived: ArrivedHead) -> None:
         """Take a head that is the last one again. llhttp is between two requests, and stays there."""
-        left = arrived.head.length
+        left = arrived.head.length or 0
         self._message = _Message(has_head=True, left=left, repeated=True)
         self._events.request_began()
         self._events.head_arrived(arrived)
         if not left:
             self._complete()
 
-    def _feed_chunks(self, message: _Message, data: bytes, start: int) -> int:
-        end = empty_line(self._tail, data, start)
-        piece = data[start:end]
-        self._tail = (self._tail + piece[-3:])[-3:]
-        message.framing -= len(piece)
-        self._run(piece)
+    def _feed_chunks(self, message: _Message, chunks: Chunks, data: bytes, start: int) -> int:
+        end = chunks.follow(data, start)
+        message.framing -= end - start
+        self._run(data if end - start == len(data) else memoryview(data)[start:end])
         if message.framing < 0 and message is self._message:
             self._break_off(_MALFORMED)
         return end
@@ -292,7 +288,10 @@ class RequestParser:
             self._refuse(head)
             return
         message.has_head = True
-        message.left = head.length
+        if head.length is None:
+            message.chunks = Chunks()
+        else:
+            message.left = head.length
         self.last = not self._parser.should_keep_alive()
         self._arrived = ArrivedHead(method, message.target, version, message.pairs, head)
 
@@ -304,14 +303,14 @@ class RequestParser:
     def on_message_complete(self) -> None:
         """The request is whole."""
         message = self._current()
-        if message.framing < 0 or message.left:
+        if message.framing < 0 or message.left or (message.chunks is not None and not message.chunks.last):
             self._refuse(_MALFORMED)
         self._tell_head()
         self._complete()
 
     def _complete(self) -> None:
         self._message = None
-        self._head = self._lead = self._tail = b""
+        self._head = self._lead = b""
         self.ended = self.last
         self._events.request_ended()
 
@@ -324,17 +323,6 @@ class RequestParser:
         if self.rejection is None:
             self.rejection = rejection
         raise _Refused
-
-
-def empty_line(before: bytes, data: bytes, start: int) -> int:
-    """Return where the first empty line in ``data`` from ``start`` ends, or where ``data`` does.
-
-    ``before`` are the up to three bytes that were parsed last: the empty line may have begun in them.
-    """
-    if before and (at := (before + data[start : start + 3]).find(EMPTY_LINE)) >= 0:
-        return start + at + len(EMPTY_LINE) - len(before)
-    at = data.find(EMPTY_LINE, start)
-    return len(data) if at < 0 else at + len(EMPTY_LINE)
 
 
 def _malformed(error: Exception) -> Rejection:

@@ -62,7 +62,7 @@ PURE_MODULES = {
     "keycloak": {"discovery", "idtoken", "logouttoken", "tokens"},
     "ops": {"cors", "limits", "redaction"},
     "relay": {"headers", "legacy_sse", "reasons", "target", "values"},
-    "wire": {"head", "limits", "names"},
+    "wire": {"chunks", "head", "limits", "names"},
     "workers": {"cpus", "crew", "messages", "shares"},
 }
 IMPURE_LIBRARIES = {

@@ -102,6 +102,16 @@ class Parsing(SynchronousTestCase):
         self.answer(b"GET", ok)
         self.assertEqual(self.answer(b"GET", ok[:-1])[1:3], (b"o", False))
 
+    def test_what_follows_an_answer(self) -> None:
+        """A line break too many is more than was asked for, whether the head has been seen before or not."""
+        for method, ok in AGAIN[0], AGAIN[4], AGAIN[6], AGAIN[8]:
+            for more in (b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"x"):
+                for before in 0, 1:
+                    self.setUp()
+                    for _ in range(before):
+                        self.answer(method, ok)
+                    self.assertEqual(self.answer(method, ok + more)[2:], (True, False), (ok, more, before))
+
     def test_after_repeated_heads(self) -> None:
         """What is no answer is refused as ever."""
         for _ in range(3):

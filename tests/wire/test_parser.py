@@ -158,6 +158,36 @@ class Parsing(SynchronousTestCase):
         parser, told = self.parse(AGAIN[2], closing, closing)
         self.assertEqual((len(told.requests), parser.ended), (2, True))
 
+    @given(
+        st.lists(
+            st.tuples(st.text("\r\n0aG ;", min_size=1, max_size=12), st.sampled_from(["", ";a=b", ";0"]))
+        ),
+        st.sampled_from(["0", "000", "0;x=0"]),
+        st.sampled_from(["", "X: 0\r\n", "X: 0\r\nY: 1\r\n"]),
+        st.lists(st.integers(1, 200)),
+    )
+    def test_chunks_of_anything(
+        self, chunks: list[tuple[str, str]], last: str, trailers: str, cuts: list[int]
+    ) -> None:
+        """What is in a chunk is never taken for framing, and the next request begins where the body ends."""
+        framed = "".join(f"{len(data):X}{extension}\r\n{data}\r\n" for data, extension in chunks)
+        head = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+        sent = head + f"{framed}{last}\r\n{trailers}\r\n".encode() + AGAIN[0]
+        at = [0, *sorted({cut for cut in cuts if cut < len(sent)}), len(sent)]
+        parser, told = self.parse(*(sent[begin:end] for begin, end in pairwise(at)))
+        self.assertFalse(parser.broken)
+        first, second = told.requests
+        self.assertEqual(first[3:], ["".join(data for data, _ in chunks).encode(), "whole"])
+        self.assertEqual((second[0], second[4:]), (b"GET", ["whole"]))
+
+    def test_blank_lines_in_a_chunk(self) -> None:
+        """A body of nothing but blank lines is one piece, like any other: it costs no more than its bytes."""
+        body = b"\r\n\r\n" * 10_000
+        parser, told = self.parse(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+        data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        self.assertEqual(parser.feed(data), len(data))
+        self.assertEqual(told.requests[0][3:], [body, "whole"])
+
     def test_every_byte(self) -> None:
         """Not even one byte at a time."""
         pieces = [THREE[at : at + 1] for at in range(len(THREE))]
