@@ -26,6 +26,8 @@ AFTERWARDS = 3.0
 STEPS = ("refresh", "call", "stream", "log in")
 #: What clients try besides.
 OTHERS = ("steal", "call with an old token", "end the session", "revoke")
+#: What they try once a refresh token was used long enough ago: in runs that take a minute.
+REUSE = "reuse a refresh token"
 #: Access tokens that are kept to be tried when they have expired.
 _OLD = 3
 
@@ -76,6 +78,11 @@ class Client:
                 return wanted[0]
         if session.expires - self.world.pace.now().wall < RENEW:
             return "refresh"
+        if self.ends and self.hurry is None:
+            if self.member.reusable() is not None:
+                return REUSE
+            if not self.member.left and session.spent:
+                return "log in"  # and leave a session behind that gets old enough
         weights = (2, 8, 0, 1, 1, 1, self.ends, 0.5 * self.ends)
         return self.random.choices((*STEPS, *OTHERS), weights)[0]
 
@@ -106,6 +113,9 @@ class Client:
             await member.steal(self.random.choice(self.others))
         elif step in ("end the session", "revoke"):
             await member.end(by_the_client=step == "revoke")
+            self._until = self.world.pace.now().pace + AFTERWARDS
+        elif step == REUSE:
+            await member.reuse_late()
             self._until = self.world.pace.now().pace + AFTERWARDS
         elif step == AFTER_THE_END:
             await member.call_after_the_end()

@@ -53,10 +53,18 @@ class Violation:
 
 @define
 class _Attempts:
-    """What is known of one refresh token: attempts that have ended, and the answer of those that worked."""
+    """What is known of one refresh token: attempts that have ended, and the answer of those that worked.
+
+    ``used_at`` is when it was first known as used, by a store that was well and took note of it.
+    """
 
     ended: list[tuple[Moment, Moment, int]] = field(factory=list)
     successor: str = ""
+    used_at: Moment | None = None
+
+    def is_late(self, began: Moment) -> bool:
+        """Return whether an attempt that began then is no retry of one that worked."""
+        return any(status == 200 and began.wall - ended.wall > GRACE + 1 for _, ended, status in self.ended)
 
 
 class Referee:
@@ -150,14 +158,21 @@ class Referee:
 
     def _refreshed(self, at: Moment, event: Refreshed) -> str | None:
         known = self._refreshes.setdefault(event.token, _Attempts())
-        others = list(known.ended)
+        others, is_late = list(known.ended), known.is_late(event.began)
         known.ended.append((event.began, at, event.status))
         if event.status == 200:
+            if is_late:
+                return "no refresh token works again after the grace"
+            if known.used_at is None and (self._is_calm(event.began) or not self._last_fault.pace):
+                known.used_at = at
             if known.successor not in ("", event.successor):
                 return "one refresh token has one answer"
             known.successor = event.successor
             if self._is_out(event.sid, event.began):
                 return "no refresh after the logout"
+        if is_late and event.status == 400 and known.used_at and known.used_at.pace > self._forgot_at.pace:
+            # Somebody has a copy of it: all that came of the login is over (docs/logout.md).
+            self._over.setdefault(event.sid, at)
         if not 400 <= event.status < 500 or event.sid in self._ending:
             return None
         # Another attempt whose answer was lost may have spent the token, which nobody can know.
@@ -228,12 +243,16 @@ class Referee:
         return "no event of a stream after the logout" if self._is_out(event.sid, at) else None
 
     def _tried(self, at: Moment, event: Tried) -> str | None:
-        calm = self._calm_since
-        if event.what == AFTER_THE_END:
-            return None  # what is under way with a session when its end is heard of is cut
-        if event.trouble and calm is not None and event.began.pace > calm.pace:
+        # A call that waits for its answer when its session ends is no exception: it is answered 401. (An
+        # answer that has begun would be cut, which nginx passes on as it is; it makes a 502 only of an answer
+        # that is cut before its first byte. Here an answer comes whole, and is never seen half-way.)
+        if event.trouble and self._is_calm(event.began):
             return "everything works while nothing is broken"
         return None
+
+    def _is_calm(self, since: Moment) -> bool:
+        """Return whether nothing is broken, and has not been since that moment."""
+        return self._calm_since is not None and since.pace > self._calm_since.pace
 
     def _recovery(self, at: Moment, event: Recovery) -> str | None:
         if event.missing:

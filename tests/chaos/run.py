@@ -9,7 +9,7 @@ from typing import Any
 from attrs import frozen
 from twisted.internet.defer import Deferred, gatherResults
 
-from tests.chaos.clients import OTHERS, PAUSE, STEPS, Client, begin
+from tests.chaos.clients import OTHERS, PAUSE, REUSE, STEPS, Client, begin
 from tests.chaos.faults import Breaker, Episode, schedule
 from tests.chaos.hammer import Hammer
 from tests.chaos.history import Calm, Moment, Recovery
@@ -19,6 +19,8 @@ from tests.chaos.world import Plan, World
 #: Clients, fewer where a real Keycloak hashes their passwords on the same cores, and how many of them stay
 #: logged in for the whole run.
 CLIENTS, AT_KEYCLOAK, LASTING = 6, 4, 2
+#: Seconds of a run after which somebody has used a refresh token once more, long after its first use.
+_LONG = 60.0
 #: Seconds that the first of everything may take: a Keycloak that has just started is slow.
 _WARMING = 60.0
 
@@ -30,11 +32,12 @@ class Outcome:
     violations: list[str]
     counts: dict[str, int]
     recoveries: list[float]
+    seconds: float
 
     @property
     def idle(self) -> list[str]:
         """Return the steps that nobody ever succeeded in: a run that does nothing proves nothing."""
-        wanted = (*STEPS, *OTHERS, AFTER_THE_END)
+        wanted = [*STEPS, *OTHERS, AFTER_THE_END, *([REUSE] if self.seconds > _LONG else [])]
         twice = [f"{what} {how}" for what in ("state", "code", "refresh") for how in ("again", "at once")]
         return [step for step in (*wanted, *twice) if not self.counts.get(step)]
 
@@ -107,7 +110,8 @@ async def run(
     for client in clients:
         for step, count in (*client.counts.items(), *client.member.repeats.items()):
             counts[step] = counts.get(step, 0) + count
-    return Outcome([world.told(one) for one in world.referee.violations], counts, recoveries)
+    seconds = time.time() - world.began.wall
+    return Outcome([world.told(one) for one in world.referee.violations], counts, recoveries, seconds)
 
 
 async def _endure(world: World, clients: list[Client], episode: Episode) -> float:

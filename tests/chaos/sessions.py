@@ -10,7 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from attrs import define
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, DeferredList
 
 from tests.chaos.history import (
@@ -29,6 +29,7 @@ from tests.chaos.history import (
     mark,
 )
 from tests.chaos.http import Lost, Watched
+from tests.chaos.invariants import GRACE
 from tests.e2e.application import CALLBACK, Application, document
 from tests.keycloak_contract.harness import Pkce, unverified
 from tests.support.browser import Answer
@@ -38,18 +39,31 @@ if TYPE_CHECKING:
     from tests.chaos.world import World
 
 
+#: Seconds since a refresh token was used after which nobody can take its second use for a retry.
+LATE = GRACE + 2
+#: Sessions that a client has left behind and still knows: the first ones, which get old.
+_LEFT = 2
+
+
 class Trouble(Exception):
     """A step did not work; the text says how far it came."""
 
 
-@define
+@frozen
 class Session:
-    """A person who is logged in: the latest tokens."""
+    """A person who is logged in: the latest tokens, and the first refresh token, once it was ``used_at``."""
 
     sid: str
     access: str
     expires: float
     refresh: str
+    spent: str = ""
+    used_at: float = 0.0
+
+    def follows(self, before: Session, now: float) -> Session:
+        """Return it as what a refresh of ``before`` gave."""
+        first = (before.spent, before.used_at) if before.spent else (before.refresh, now)
+        return evolve(self, spent=first[0], used_at=first[1])
 
 
 class Member(Application):
@@ -64,6 +78,8 @@ class Member(Application):
         self.session: Session | None = None
         #: Sessions that have ended, the latest last.
         self.ended: list[Session] = []
+        #: Sessions that go on, though the person has logged in anew.
+        self.left: list[Session] = []
         #: How often each second use was tried, so that a run can say that it did.
         self.repeats: dict[str, int] = {}
 
@@ -84,6 +100,8 @@ class Member(Application):
         )
         code = await self._come_back(arrival.url, arrival.parameters["state"])
         tokens = await self._redeem(code, pkce)
+        if self.session is not None and self.session.spent and len(self.left) < _LEFT:
+            self.left.append(self.session)
         self.session = self._session(tokens, arrival.parameters["session_state"])
         return tokens
 
@@ -144,8 +162,18 @@ class Member(Application):
         answers = await self._perhaps_twice("refresh", attempt)
         if any(400 <= answer.status < 500 for answer in answers):
             self.session = None  # whether that may be is the judge's question; the person logs in anew
-        tokens = _first_document(answers)
-        self.session = self._session(tokens, session.sid)
+        self.session = self._renewed(session, _first_document(answers))
+
+    def _renewed(self, session: Session, tokens: dict[str, Any]) -> Session:
+        return self._session(tokens, session.sid).follows(session, self.world.pace.now().wall)
+
+    async def _refresh_with(self, token: str, session: Session) -> Answer:
+        """Use a refresh token of ``session``, once."""
+        via, began = self._anywhere(), self.world.pace.now()
+        form = {"grant_type": "refresh_token", "refresh_token": token, "client_id": self.client_id}
+        answer = await self._token(via, form)
+        self._saw_refresh(via, session, token, began, answer)
+        return answer
 
     def _saw_refresh(
         self, via: str, session: Session, used: str, began: Moment, answer: Answer | None
@@ -171,18 +199,40 @@ class Member(Application):
             raise Trouble(f"revoke: {answer.status}")
         self.world.saw(LoggedOut(self.name, session.sid))
 
+    def reusable(self) -> Session | None:
+        """Return a session whose first refresh token was used long ago."""
+        known = [*self.left, *([self.session] if self.session is not None else [])]
+        long_ago = self.world.pace.now().wall - LATE
+        return next((one for one in known if one.spent and one.used_at < long_ago), None)
+
+    async def reuse_late(self) -> None:
+        """Use a refresh token once more, long after its first use: a thief's, or a stolen one's owner's.
+
+        Before that the session gets tokens that are as new as can be, which are worth nothing afterwards.
+        """
+        session = self.reusable()
+        if session is None:
+            raise Trouble("no refresh token was used long ago")
+        renewal = await self._refresh_with(session.refresh, session)
+        if renewal.status >= 500:
+            raise Trouble(f"token: {renewal.status}")
+        self.left = [one for one in self.left if one is not session]
+        if session is self.session:
+            self.session = None
+        if renewal.status != 200:
+            return  # whether that may be is the judge's question
+        renewed = self._renewed(session, json.loads(renewal.body))
+        self.ended.append(renewed)
+        self.world.saw(Ending(self.name, session.sid))
+        answer = await self._refresh_with(session.spent, session)
+        if answer.status >= 500:
+            raise Trouble(f"token: {answer.status}")
+
     async def call_after_the_end(self) -> None:
-        """Use what is left of a session that has ended."""
+        """Use what is left of a session that has ended; a call may be under way when its end is heard of."""
         session = self.ended[-1]
-        await self.make_call(session.access)
-        form = {
-            "grant_type": "refresh_token",
-            "refresh_token": session.refresh,
-            "client_id": self.client_id,
-        }
-        via, began = self._anywhere(), self.world.pace.now()
-        answer = await self._token(via, form)
-        self._saw_refresh(via, session, session.refresh, began, answer)
+        await self.make_call(session.access, hold=self.random.choice((0, 0.3)))
+        await self._refresh_with(session.refresh, session)
 
     async def steal(self, other: Member) -> None:
         """Try another client's refresh token."""

@@ -28,7 +28,7 @@ from tests.chaos.history import (
     Streamed,
     Tried,
 )
-from tests.chaos.invariants import GRACE, HEALING, LOGOUT, Referee
+from tests.chaos.invariants import AFTER_THE_END, GRACE, HEALING, LOGOUT, Referee
 
 BEGAN = Moment(1000.0, 0.0)
 
@@ -43,9 +43,11 @@ def sent(nonce: str, *, sid: str = "s", expires: float = 60.0) -> Sent:
     return Sent("c", "nginx", nonce, "token", sid, BEGAN.wall + expires)
 
 
-def refreshed(status: int, began: float = 0.0, *, successor: str = "", sid: str = "s") -> Refreshed:
-    """Return the use of one refresh token."""
-    return Refreshed("c", "nginx", "t", sid, at(began), status, successor)
+def refreshed(
+    status: int, began: float = 0.0, *, successor: str = "", sid: str = "s", token: str = "t"
+) -> Refreshed:
+    """Return the use of a refresh token."""
+    return Refreshed("c", "nginx", token, sid, at(began), status, successor)
 
 
 class Judgement(SynchronousTestCase):
@@ -112,6 +114,24 @@ class Judgement(SynchronousTestCase):
         self.assert_kept(*lost, (4, sent("n", expires=9)), (5, Refused("c", "n")))
         self.assert_broken("never used", (2, Forgot("chaos")), (3, refreshed(400, 2)))
 
+    def test_refresh_tokens_that_come_again(self) -> None:
+        """After the grace one that was used works no more, and its session is over, like after a logout."""
+        late, renewed = GRACE + 3, refreshed(200, GRACE + 2.5, successor="b", token="u")
+        used = (0.0, Calm("chaos", True)), (1.5, refreshed(200, 1, successor="a"))
+        self.assert_broken("after the grace", *used, (late, refreshed(200, late, successor="a")))
+        theft = *used, (late, renewed), (late, Ending("c", "s")), (late + 1, refreshed(400, late))
+        later = late + 1.1 + LOGOUT
+        arrival = Relayed("upstream", "n", "token")
+        self.assert_broken("logout", *theft, (later, sent("n")), (later, arrival))
+        self.assert_broken("logout", *theft, (later, refreshed(200, later, successor="c", token="b")))
+        self.assert_kept(*theft, (late + 2, sent("n")), (later, arrival))
+        self.assert_kept(*theft, (later, refreshed(400, later, token="b")))
+        forgotten = *used, (2, Forgot("chaos")), *theft[2:]
+        self.assert_kept(*forgotten, (later, sent("n")), (later, arrival))
+        self.assert_broken("logout", *theft[1:], (later + HEALING, sent("n")), (later + HEALING, arrival))
+        unsettled = (0.5, Note("chaos", "redis gone")), *theft[1:]
+        self.assert_kept(*unsettled, (later + HEALING, sent("n")), (later + HEALING, arrival))
+
     def test_relayed(self) -> None:
         """Nothing is relayed that was not sent, nothing twice, nothing with an expired token."""
         arrival = Relayed("upstream", "n", "token")
@@ -153,6 +173,7 @@ class Judgement(SynchronousTestCase):
         self.assert_broken("nothing is broken", calm, (3, Tried("c", "call", at(2), "call: 502")))
         self.assert_kept(calm, (3, Tried("c", "call", at(0.5), "call: 502")))
         self.assert_kept(calm, (2, Calm("chaos", False)), (3, Tried("c", "call", at(1.5), "call: 502")))
+        self.assert_broken("nothing", calm, (3, Tried("c", AFTER_THE_END, at(2), "call: 502")))
 
     def test_recovery(self) -> None:
         """Something that still does not work when the time for healing is over."""
