@@ -217,6 +217,19 @@ class _Endpoint(Resource):
         request.setHeader(b"content-type", b"text/html;charset=utf-8")
         return decision.body
 
+    def _granted(self, request: Request, grant: Callable[..., dict[str, Any]], *form: Any) -> bytes:
+        """Write what ``grant`` makes of a client's form, or why it does not."""
+        try:
+            document = grant(
+                *form,
+                request.getHeader("authorization"),
+                issuer=self._realm.issuer(request),
+                now=self._realm.now(),
+            )
+        except TokenError as error:
+            return _json(request, error.status, error.body())
+        return _json(request, 200, document)
+
 
 class _Discovery(_Endpoint):
     def render_GET(self, request: Request) -> bytes:
@@ -264,30 +277,12 @@ class _Token(_Endpoint):
     def render_POST(self, request: Request) -> bytes:
         request.setHeader(b"cache-control", b"no-store")
         request.setHeader(b"pragma", b"no-cache")
-        try:
-            document = self._realm.grants.token(
-                *_form(request),
-                request.getHeader("authorization"),
-                issuer=self._realm.issuer(request),
-                now=self._realm.now(),
-            )
-        except TokenError as error:
-            return _json(request, error.status, error.body())
-        return _json(request, 200, document)
+        return self._granted(request, self._realm.grants.token, *_form(request))
 
 
 class _Introspection(_Endpoint):
     def render_POST(self, request: Request) -> bytes:
-        try:
-            document = self._realm.grants.introspect(
-                _form(request)[0],
-                request.getHeader("authorization"),
-                issuer=self._realm.issuer(request),
-                now=self._realm.now(),
-            )
-        except TokenError as error:
-            return _json(request, error.status, error.body())
-        return _json(request, 200, document)
+        return self._granted(request, self._realm.grants.introspect, _form(request)[0])
 
 
 class _Revocation(_Endpoint):

@@ -54,54 +54,53 @@ def issue(
 
     ``scopes`` are those of the access token, ``held`` those that the refresh token stands for.
     """
-    sub = subject(realm, session.user)
-    common = {"iat": now, "iss": issuer, "sub": sub, "azp": client.client_id, "sid": session.sid}
+    common = {
+        "iat": now,
+        "iss": issuer,
+        "sub": subject(realm, session.user),
+        "azp": client.client_id,
+        "sid": session.sid,
+    }
     dated = {**common, "exp": now + realm.access_token_lifespan, "acr": "1" if fresh else "0"}
     if grant_type != "password":
         dated["auth_time"] = session.auth_time
-    access_token = keys.sign(
-        {
-            **dated,
-            "jti": f"{GRANT_MARKS[grant_type]}:{randomness.uuid()}",
-            "aud": [*client.audiences, "account"] if client.audiences else "account",
-            "typ": "Bearer",
-            "realm_access": {"roles": [f"default-roles-{realm.name}", "offline_access", "uma_authorization"]},
-            "resource_access": {
-                "account": {"roles": ["manage-account", "manage-account-links", "view-profile"]}
-            },
-            "scope": " ".join(scopes),
-            **_profile(session.user, scopes),
-        }
-    )
-    offline = "offline_access" in held
-    refresh_claims = {
-        **common,
-        "jti": randomness.uuid(),
-        "aud": issuer,
-        "typ": "Offline" if offline else "Refresh",
-        "scope": " ".join((*held, *SILENT_SCOPES)),
-    }
-    if not offline:
-        refresh_claims["exp"] = now + realm.session_idle
+    profile = _profile(session.user, scopes)
+    mark = f"{GRANT_MARKS[grant_type]}:{randomness.uuid()}"
+    access = {**dated, "jti": mark, **_access_claims(realm, client, scopes), **profile}
+    access_token = keys.sign(access)
+    refresh = {**common, "jti": randomness.uuid(), "aud": issuer, **_refresh_claims(realm, held, now)}
     body: dict[str, Any] = {
         "access_token": access_token,
         "expires_in": realm.access_token_lifespan,
-        "refresh_expires_in": 0 if offline else realm.session_idle,
-        "refresh_token": keys.seal(refresh_claims),
+        "refresh_expires_in": realm.session_idle if "exp" in refresh else 0,
+        "refresh_token": keys.seal(refresh),
         "token_type": "Bearer",
     }
     if "openid" in held:
-        id_claims = {
-            **dated,
-            "jti": randomness.uuid(),
-            "aud": client.client_id,
-            "typ": "ID",
-            "at_hash": _half_hash(access_token),
-            **_profile(session.user, scopes),
-        }
+        told = {"aud": client.client_id, "typ": "ID", "at_hash": _half_hash(access_token), **profile}
+        id_claims = {**dated, "jti": randomness.uuid(), **told}
         body["id_token"] = keys.sign({**id_claims, "nonce": nonce} if nonce is not None else id_claims)
-    body |= {"not-before-policy": 0, "session_state": session.sid, "scope": " ".join(scopes)}
-    return body
+    return body | {"not-before-policy": 0, "session_state": session.sid, "scope": " ".join(scopes)}
+
+
+def _access_claims(realm: RealmDefinition, client: Client, scopes: tuple[str, ...]) -> dict[str, Any]:
+    """Return what only an access token says: whom it is for, and what may be done with it."""
+    account = ["manage-account", "manage-account-links", "view-profile"]
+    return {
+        "aud": [*client.audiences, "account"] if client.audiences else "account",
+        "typ": "Bearer",
+        "realm_access": {"roles": [f"default-roles-{realm.name}", "offline_access", "uma_authorization"]},
+        "resource_access": {"account": {"roles": account}},
+        "scope": " ".join(scopes),
+    }
+
+
+def _refresh_claims(realm: RealmDefinition, held: tuple[str, ...], now: int) -> dict[str, Any]:
+    """Return what only a refresh token says; one for offline use has no end."""
+    scope = " ".join((*held, *SILENT_SCOPES))
+    if "offline_access" in held:
+        return {"typ": "Offline", "scope": scope}
+    return {"typ": "Refresh", "scope": scope, "exp": now + realm.session_idle}
 
 
 def _half_hash(token: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -84,7 +85,7 @@ class Exchange:
         self.request.notes.update(notes)
 
 
-class FacadeResource(Resource):
+class FacadeResource(Resource, ABC):
     """An endpoint: :meth:`answer` returns an :class:`Answer` or raises :exc:`OAuthError`.
 
     ``methods`` are the methods it knows; GET implies HEAD. ``is_page`` says that people come here,
@@ -116,9 +117,9 @@ class FacadeResource(Resource):
         task.addErrback(self._lost, exchange)
         return NOT_DONE_YET
 
+    @abstractmethod
     async def answer(self, exchange: Exchange) -> Answer:
         """Return the endpoint's answer."""
-        raise NotImplementedError
 
     async def _answered(self, exchange: Exchange) -> Answer:
         try:

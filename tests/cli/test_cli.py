@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -124,9 +125,9 @@ class Serve(CliCase):
 class WrongConfiguration(CliCase):
     """The real command, with a configuration that cannot be used."""
 
-    def run_program(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run_program(self, *arguments: str, python: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "mcp_oauth2_proxy", *arguments],
+            [sys.executable, *python, "-m", "mcp_oauth2_proxy", *arguments],
             cwd=self.directory,
             env=clean_environment(),
             capture_output=True,
@@ -146,15 +147,7 @@ class WrongConfiguration(CliCase):
         self.assertEqual(len(lines), 2, done.stderr)
         self.assertIn("server.idleTimeout 'soon' is not a duration", lines[0])
         self.assertIn("config.yaml:", lines[1])
-        loaded = subprocess.run(
-            [sys.executable, "-X", "importtime", "-m", "mcp_oauth2_proxy", "serve"],
-            cwd=self.directory,
-            env=clean_environment(),
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
+        loaded = self.run_program("serve", python=["-X", "importtime"])
         self.assertNotIn("twisted", loaded.stderr)
 
     def test_a_missing_file(self) -> None:

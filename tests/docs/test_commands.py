@@ -8,15 +8,13 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-import yaml
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SkipTest
 
 from tests.docs.commands import commands
-from tests.service.scene import PATIENCE, Scene, exchange
-from tests.support.program import REPOSITORY, Program, clean_environment, free_port, wait_until
+from tests.service.scene import PATIENCE, SceneCase, exchange
+from tests.support.program import REPOSITORY, Program, clean_environment, wait_until
 
 DOCUMENTS = (
     "README.md",
@@ -51,21 +49,12 @@ def documented(*beginnings: str) -> list[str]:
     return found
 
 
-class Documented(SynchronousTestCase):
+class Documented(SceneCase):
     """Runs commands in a directory with a ``config.yaml``, with this environment's programs on the path."""
 
     def setUp(self) -> None:
-        self.scene = Scene()
-        self.addCleanup(self.scene.stop)
-        directory = tempfile.TemporaryDirectory()
-        self.addCleanup(directory.cleanup)
-        self.directory = Path(directory.name)
-        self.port = free_port()
-        configuration = self.scene.configuration(
-            auth={"baseUrl": f"http://127.0.0.1:{self.port}"},
-            server={"listenAddress": f"127.0.0.1:{self.port}"},
-        )
-        (self.directory / "config.yaml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
+        super().setUp()
+        self.write()
         programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.environment = clean_environment(PATH=programs)
 

@@ -3,26 +3,11 @@
 from __future__ import annotations
 
 from tests.e2e import flow, legs, logout
-from tests.support.double import RunningDouble
-from tests.support.reactor import global_reactor
+from tests.support import double
 
 
-class OnTheDouble(flow.FlowCase):
-    """Serves a double of its own for each test."""
-
-    def setUp(self) -> None:
-        self.provider = RunningDouble(global_reactor())
-        self.addCleanup(self.provider.stop)
-        self.issuer = self.provider.issuer()
-
-    def rotate_keys(self) -> None:
-        self.provider.rotate_keys()
-
-    async def announce_logouts(self, url: str) -> None:
-        self.provider.announce_logouts(url)
-
-    async def end_session(self, sid: str) -> None:
-        self.provider.end_session(sid)
+class OnTheDouble(double.OnTheDouble, flow.FlowCase):
+    """The program in front of it."""
 
 
 class DoubleFlow(OnTheDouble, flow.Flow):

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
+import tempfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+import yaml
+from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.keys import access_claims, jwks, make_token, rsa_key
 from tests.support.program import free_port
@@ -161,6 +166,28 @@ class Scene:
         self.realm_release.set()
         self._server.shutdown()
         self._server.server_close()
+
+
+class SceneCase(SynchronousTestCase):
+    """Starts the program in a way of its own: has a scene, a directory to run it in, and a port for it."""
+
+    def setUp(self) -> None:
+        self.scene = Scene()
+        self.addCleanup(self.scene.stop)
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.directory = Path(directory.name)
+        self.port = free_port()
+
+    def write(self, **sections: dict[str, Any]) -> Path:
+        """Write the scene's ``config.yaml`` into the directory, ``sections`` laid over it, and return it."""
+        address = f"127.0.0.1:{self.port}"
+        server = {"listenAddress": address, **sections.pop("server", {})}
+        auth = {"baseUrl": f"http://{address}", **sections.pop("auth", {})}
+        path = self.directory / "config.yaml"
+        configuration = self.scene.configuration(server=server, auth=auth, **sections)
+        path.write_text(yaml.safe_dump(configuration), encoding="utf-8")
+        return path
 
 
 def connect(port: int, host: str = "127.0.0.1") -> socket.socket:

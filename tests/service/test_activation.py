@@ -6,17 +6,14 @@ import contextlib
 import shutil
 import socket
 import sys
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import yaml
 from twisted.trial.unittest import SkipTest, TestCase
 
-from tests.service.scene import PATIENCE, Scene, exchange
+from tests.service.scene import PATIENCE, SceneCase, exchange
 from tests.service.test_twistd import TWISTD
-from tests.support.program import Program, clean_environment, free_port, wait_until
+from tests.support.program import Program, clean_environment, wait_until
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 READY = b"GET /readyz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
@@ -31,18 +28,13 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-class Activated(TestCase):
+class Activated(SceneCase, TestCase):
     """The program, as ``systemd.socket`` and ``Type=notify`` have it."""
 
     timeout = 120
 
     def setUp(self) -> None:
-        self.scene = Scene()
-        self.addCleanup(self.scene.stop)
-        directory = tempfile.TemporaryDirectory()
-        self.addCleanup(directory.cleanup)
-        self.directory = Path(directory.name)
-        self.port = free_port()
+        super().setUp()
         self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.addCleanup(self.manager.close)
         self.manager.bind(str(self.directory / "notify"))
@@ -51,12 +43,7 @@ class Activated(TestCase):
 
     def start(self, *command: str, launcher: Callable[[int], list[str]], **server: Any) -> Program:
         """Start the program by a launcher; where it is told to listen there is nothing to be had."""
-        configuration = self.scene.configuration(
-            server={"listenAddress": "192.0.2.1:1", "shutdownGrace": "2s", **server},
-            auth={"baseUrl": f"http://127.0.0.1:{self.port}"},
-        )
-        path = self.directory / "config.yaml"
-        path.write_text(yaml.safe_dump(configuration), encoding="utf-8")
+        path = self.write(server={"listenAddress": "192.0.2.1:1", "shutdownGrace": "2s", **server})
         environment = clean_environment(NOTIFY_SOCKET=str(self.directory / "notify"), WATCHDOG_USEC="1000000")
         program = Program(
             [*launcher(self.port), *command, "--config", str(path)],

@@ -6,37 +6,24 @@ import json
 import signal
 import socket
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import yaml
 from twisted.trial.unittest import TestCase
 
-from tests.service.scene import PATIENCE, Scene, exchange
-from tests.support.program import Program, clean_environment, free_port, wait_until
+from tests.service.scene import PATIENCE, SceneCase, exchange
+from tests.support.program import Program, clean_environment, wait_until
 
 TWISTD = str(Path(sys.executable).with_name("twistd"))
 
 
-class Twistd(TestCase):
+class Twistd(SceneCase, TestCase):
     """The plugin, in the foreground as a container runs it."""
 
     timeout = 90
 
-    def setUp(self) -> None:
-        self.scene = Scene()
-        self.addCleanup(self.scene.stop)
-        directory = tempfile.TemporaryDirectory()
-        self.addCleanup(directory.cleanup)
-        self.directory = Path(directory.name)
-        self.port = free_port()
-
     def twistd(self, *before: str, **sections: dict[str, Any]) -> Program:
-        configuration = self.scene.configuration(**sections)
-        configuration.setdefault("server", {})["listenAddress"] = f"127.0.0.1:{self.port}"
-        configuration["auth"].setdefault("baseUrl", f"http://127.0.0.1:{self.port}")
-        (self.directory / "config.yaml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
+        self.write(**sections)
         program = Program(
             [TWISTD, "-n", "--pidfile=", *before, "mcp-oauth2-proxy", "--config", "config.yaml"],
             environment=clean_environment(),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.trial.unittest import TestCase
+
 from mcp_oauth2_proxy.demo.idp import KeycloakDouble
 from mcp_oauth2_proxy.demo.logout import Delivery
 from mcp_oauth2_proxy.demo.realm import Client, RealmDefinition, User
 from tests.support.keycloak import CREDENTIALS as C
+from tests.support.reactor import global_reactor
 from tests.support.site import ClosingSite
 
 _USER = User(C.username, C.password, "alice@example.com", "Alice", "Example")
@@ -57,3 +60,24 @@ class RunningDouble:
     def rotate_keys(self, realm: str = C.realm) -> None:
         """Give the realm a new signing key."""
         self.double.realms[realm].keys.rotate()
+
+
+class OnTheDouble(TestCase):
+    """Serves a double of its own for each test; with ``settings`` in place of the one before."""
+
+    provider: RunningDouble
+    issuer: str
+
+    def setUp(self, **settings: Any) -> None:
+        self.provider = RunningDouble(global_reactor(), **settings)
+        self.addCleanup(self.provider.stop)
+        self.issuer = self.provider.issuer()
+
+    def rotate_keys(self) -> None:
+        self.provider.rotate_keys()
+
+    async def announce_logouts(self, url: str) -> None:
+        self.provider.announce_logouts(url)
+
+    async def end_session(self, sid: str) -> None:
+        self.provider.end_session(sid)
