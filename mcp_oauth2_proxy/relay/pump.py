@@ -55,7 +55,7 @@ class RequestBody(Protocol):
         """The upstream wants no more: what still comes is thrown away, the client is not left hanging."""
         if self._consumer is not None:
             self._consumer = None
-            self._client().resumeProducing()
+            self._client().stopProducing()
 
     def dataReceived(self, data: bytes) -> None:
         """Pass on a piece of the client's body."""

@@ -25,7 +25,17 @@ class RequestBody:
     the client's socket back: at most what one read of the socket brought is ever held here.
     """
 
-    __slots__ = ("_changed", "_chunks", "_discarding", "_paused", "_reader", "_reason", "complete", "started")
+    __slots__ = (
+        "_changed",
+        "_chunks",
+        "_discarding",
+        "_paused",
+        "_reader",
+        "_reason",
+        "complete",
+        "dropped",
+        "started",
+    )
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self._changed = changed
@@ -34,6 +44,8 @@ class RequestBody:
         self._reason: Failure | None = None
         self._paused = False
         self._discarding = False
+        #: Bytes that have come and that nobody wanted.
+        self.dropped = 0
         #: Whether the last byte has come from the client.
         self.complete = False
         #: Whether anything has come from the client.
@@ -59,7 +71,9 @@ class RequestBody:
     def data_received(self, data: bytes) -> None:
         """Take a piece from the parser."""
         self.started = True
-        if not self._discarding:
+        if self._discarding:
+            self.dropped += len(data)
+        else:
             self._chunks.append(data)
 
     def message_complete(self) -> None:
@@ -105,6 +119,7 @@ class RequestBody:
     def discard(self) -> None:
         """Read and drop what is still to come: its reader is gone, or never came."""
         self._discarding = True
+        self._reader = None
         self._chunks.clear()
         self._changed()
 

@@ -33,6 +33,8 @@ LOOK = 0.5
 LAST_CHANCE = 1.0
 #: Requests of one connection that wait behind the one being answered before no more are parsed.
 MAX_PIPELINED = 8
+#: Bytes of requests that wait, before no more are parsed.
+MAX_AHEAD = 64 * 1024
 
 
 @implementer(IPushProducer)
@@ -47,6 +49,8 @@ class ServerChannel(Protocol):
         self._parser = RequestParser(self, site.limits)
         self._waiting: list[StreamingRequest] = []
         self._unparsed = b""
+        #: Bytes that have been parsed since no request waited.
+        self._ahead = 0
         self._current: StreamingRequest | None = None
         self._body: RequestBody | None = None
         self._deadline = Deadline(site.reactor, self._too_slow)
@@ -153,7 +157,7 @@ class ServerChannel(Protocol):
         if request.closes_connection or self.site.draining:
             self._close()
             return
-        if not request.body.complete and not request.body.asked_for:
+        if not request.body.complete and not request.body.is_read:
             request.body.discard()
         self._next()
 
@@ -234,16 +238,23 @@ class ServerChannel(Protocol):
     def _parse(self) -> None:
         """Parse what has come, until enough requests wait; the rest is parsed when they are fewer."""
         parser, data = self._parser, self._unparsed
-        at = 0
-        while at < len(data) and len(self._waiting) <= MAX_PIPELINED and not parser.ended:
+        waiting = self._waiting
+        at, ahead = 0, self._ahead if waiting else 0
+        while at < len(data) and not parser.ended:
+            if waiting and (len(waiting) > MAX_PIPELINED or ahead + at > MAX_AHEAD):
+                break
             at = parser.feed(data, at)
+        self._ahead = ahead + at
         self._unparsed = b"" if parser.ended else data[at:]
         if parser.ended and not parser.in_request and self._body is not None:
             self._break_body(BodyMalformed("the framing of the request body is broken"))
         if self._current is not None:
             self._current.body.flush()
-        if self._body is not None and self._reading:
+        body = self._body
+        if body is not None and self._reading:
             self._deadline.set(self.site.limits.read_timeout)
+            if body.dropped > MAX_DRAINED and self._current is None and not waiting:
+                self._close()  # its answer is whole, and was not to be the last
 
     def _break_body(self, error: BodyIncomplete) -> None:
         body, self._body = self._body, None

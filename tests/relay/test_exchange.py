@@ -10,6 +10,7 @@ from twisted.internet.error import ConnectionRefusedError
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http import PotentialDataLoss
 
+from mcp_oauth2_proxy.wire.channel import MAX_DRAINED
 from mcp_oauth2_proxy.wire.errors import MalformedResponse, ResponseHeadTimeout, UpstreamGone
 from tests.relay.scripted import Scene, Sink, bearer, configuration
 
@@ -316,6 +317,49 @@ class Uploads(SynchronousTestCase):
         response.send(b"no")
         response.end()
         self.assertEqual((client.head()[0], client.body()), (413, b"no"))
+
+    def test_the_rest_of_a_body(self) -> None:
+        """Of a body that nobody wants any more a little is dropped; for more its connection ends."""
+        over = b"x" * (MAX_DRAINED + 1)
+        for framing, goes_on in (
+            (b"Content-Length: 1000", True),
+            (b"Content-Length: 1000000", False),
+            (b"Transfer-Encoding: chunked", False),
+        ):
+            for begun in (True, False):
+                client, sent = self.scene.relayed(b"POST /mcp", framing, body=b"fffff\r\none")
+                sent.take_body(self.sink)
+                if begun:
+                    response = sent.answer(200, SSE)
+                    response.send(EVENT)
+                sent.body.stopProducing()
+                if not begun:
+                    response = sent.answer(200, SSE)
+                response.end()
+                self.assertEqual(client.body()[-5:], b"0\r\n\r\n")
+                said = None if goes_on or begun else b"close"
+                self.assertEqual(client.header(b"Connection"), said, (framing, begun))
+                self.assertEqual(client.transport.disconnecting, said is not None)
+                if begun and not goes_on:
+                    client.send(over[:-1])
+                    self.assertFalse(client.transport.disconnecting)
+                    client.send(b"x")
+                    self.assertTrue(client.transport.disconnecting)
+                elif goes_on:
+                    client.send(over[: 1000 - len(b"fffff\r\none")])
+                    client.request(b"GET /mcp")
+                    self.assertIn(b"HTTP/1.1 401 ", client.received)
+
+    def test_the_rest_of_a_body_of_a_stream_that_ends_here(self) -> None:
+        """It is the same where it is the proxy that ends the answer."""
+        client, sent = self.scene.relayed(b"POST /mcp", b"Transfer-Encoding: chunked", body=b"fffff\r\none")
+        sent.take_body(self.sink)
+        sent.answer(200, SSE)
+        (exchange,) = self.scene.proxy._under_way
+        exchange.end()
+        sent.body.stopProducing()
+        client.send(b"x" * (MAX_DRAINED + 1))
+        self.assertTrue(client.transport.disconnecting)
 
     def test_a_client_that_leaves_in_mid_upload(self) -> None:
         """The upstream's connection is dropped: half a body must not look like a whole one."""

@@ -16,6 +16,7 @@ from mcp_oauth2_proxy.wire.errors import BodyIncomplete, BodyMalformed
 from mcp_oauth2_proxy.wire.interfaces import IStreamingRequest
 from mcp_oauth2_proxy.wire.limits import Limits
 from mcp_oauth2_proxy.wire.site import WireSite
+from tests.smuggling.holding import held
 from tests.wire.transport import Reader, Wire
 
 GET = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -242,6 +243,19 @@ class Order(ChannelCase):
             self.root.requests[-1].finish()
         self.assertTrue(self.wire.reading)
         self.assertEqual(len(self.root.requests), 12)
+
+    def test_large_requests_wait_unread(self) -> None:
+        """Those that wait hold what one may hold, and not as much for each of them."""
+        for number in range(MAX_PIPELINED):
+            if self.wire.reading:
+                self.wire.receive(b"GET /%d HTTP/1.1\r\nHost: h\r\nX: %b\r\n\r\n" % (number, b"x" * 60_000))
+        self.assertFalse(self.wire.reading)
+        self.assertLess(held(self.wire.protocol), 400 * 1024)
+        answered = 0
+        while self.wire.reading is False:
+            self.root.requests[answered].finish()
+            answered += 1
+        self.assertEqual(answered, len(self.root.requests) - 1)
 
     def test_a_read_full_of_requests(self) -> None:
         """Thousands of requests in one read become objects a few at a time, and all are answered."""
