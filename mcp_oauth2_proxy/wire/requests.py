@@ -115,7 +115,7 @@ class Upload:
 
     def detach(self) -> None:
         """Wait for another connection: the body is held back until :meth:`attach`."""
-        self._carrier = None
+        self._carrier, self.held = None, False
         if self._body is not None:
             self._body.pauseProducing()
 
