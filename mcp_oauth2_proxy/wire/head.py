@@ -125,12 +125,12 @@ def _origin_form(method: bytes, target: bytes, host: bytes | None) -> bytes | Re
         split = urlsplit(target.decode("ascii"))
     except (UnicodeDecodeError, ValueError):
         return Rejection(400, "the request target is malformed")
-    if split.scheme not in ("http", "https") or not split.netloc or "@" in split.netloc or split.fragment:
+    if split.scheme not in ("http", "https") or not split.netloc or "@" in split.netloc or b"#" in target:
         return Rejection(400, "the request target is malformed")
     if host is None or split.netloc.lower().encode("ascii") != host.lower():
         return Rejection(400, "the request target and the Host header disagree")
-    query = f"?{split.query}" if split.query else ""
-    return f"{split.path or '/'}{query}".encode("ascii")
+    rest = target[len(split.scheme) + len("://") + len(split.netloc) :]
+    return rest if rest.startswith(b"/") else b"/" + rest
 
 
 def answer_framing(method: bytes, code: int, version: str, pairs: Pairs) -> tuple[int | None, bool]:

@@ -41,6 +41,9 @@ class Judged(SynchronousTestCase):
         """A proxy's target is taken when it names the same host."""
         self.assertEqual(self.judged(HOST, target=b"http://H/x?y"), Head(b"/x?y", 0, False))
         self.assertEqual(self.judged(HOST, target=b"http://h"), Head(b"/", 0, False))
+        self.assertEqual(self.judged(HOST, target=b"HTTPS://h?y"), Head(b"/?y", 0, False))
+        self.assertEqual(self.judged(HOST, target=b"http://h//x;a/?"), Head(b"//x;a/?", 0, False))
+        self.assertIsInstance(self.judged(HOST, target=b"http://h/x#"), Rejection)
 
     def test_refused(self) -> None:
         """Everything that could be read in two ways, or that nobody here offers, has its status."""
