@@ -22,6 +22,8 @@ from mcp_oauth2_proxy.config.model import Cimd
 from mcp_oauth2_proxy.facade.copies import PLACES, StoredCopies
 from mcp_oauth2_proxy.facade.sealing import Sealer
 from mcp_oauth2_proxy.facade.vault import Vault
+from mcp_oauth2_proxy.stores.breaker import Breaker
+from mcp_oauth2_proxy.stores.interfaces import IStore
 from tests.facade.world import FragileStore
 
 URL = "https://app.example/c"
@@ -39,9 +41,9 @@ class LibraryCase(SynchronousTestCase):
         self.store = FragileStore(self.clock)
         self.library = self.started()
 
-    def started(self) -> Library[str]:
+    def started(self, store: IStore | None = None) -> Library[str]:
         """Return the library of a process that has just begun."""
-        vault = Vault(self.store, Sealer([b"key"], self.clock.seconds))
+        vault = Vault(store or self.store, Sealer([b"key"], self.clock.seconds))
         return Library(
             fetch=self.fetch,
             read=self.read,
@@ -211,7 +213,7 @@ class Shared(LibraryCase):
         self.assertEqual(len(self.store.keys), asked)
 
     def test_newer_than(self) -> None:
-        """A caller that wants a newer one than there is gets it from the host, joining others or not."""
+        """A caller that wants a newer one than there is gets it from the host, and so do others then."""
         self.clock.advance(100)
         self.answer = Fetched({"name": "two"}, 600)
         self.assertEqual(self.get(newer_than=self.clock.seconds() - 60), "two")
@@ -220,6 +222,23 @@ class Shared(LibraryCase):
             self.successResultOf(self.first.get(URL, newer_than=self.clock.seconds() - 60)), "two"
         )
         self.assertEqual(len(self.asked), 2)
+
+    def test_newer_than_among_others(self) -> None:
+        """One who joins those that wait for the store, and wants a newer one, gets it for all of them."""
+        get, asked = self.store.inner.get, list[tuple[Deferred[bytes | None], str]]()
+
+        def slow(key: str) -> Deferred[bytes | None]:
+            asked.append((Deferred(), key))
+            return asked[-1][0]
+
+        self.patch(self.store.inner, "get", slow)
+        self.clock.advance(100)
+        self.answer = Fetched({"name": "two"}, 600)
+        waiting = [self.library.get(URL, newer_than=since) for since in (0, self.clock.seconds() - 60, 0)]
+        while asked:
+            answer, key = asked.pop()
+            get(key).chainDeferred(answer)
+        self.assertEqual([self.successResultOf(one) for one in waiting], ["two"] * 3)
 
     def test_its_host_is_down(self) -> None:
         """The last good copy is as good as one of one's own, for a week."""
@@ -302,6 +321,17 @@ class Shared(LibraryCase):
         self.assertEqual(len(self.asked), 2)
         self.assertEqual(self.get(), "one")
         self.assertEqual(len(self.asked), 2)
+
+    def test_the_store_says_nothing(self) -> None:
+        """It is waited for as long as any login waits for it, and soon not at all."""
+        self.store.silent = True
+        self.library = self.started(Breaker(self.store, self.clock, wait=2))
+        for number in range(2):
+            waiting = self.library.get(f"https://app{number}.example/c")
+            self.assertNoResult(waiting)
+            self.clock.advance(2)
+            self.assertEqual(self.successResultOf(waiting), "one")
+        self.assertEqual(self.get("https://another.example/c"), "one")
 
     def test_a_flood(self) -> None:
         """Documents without end, good and bad, make a bounded number of copies; bad ones none."""

@@ -62,6 +62,12 @@ class Workers(LegsCase):
         shared = [step for step in STEPS if {(step, 1), (step, 2)} <= pairs]
         self.assertGreater(len(shared), len(STEPS) // 2, "most steps were answered by both")
 
+
+class Documents(LegsCase):
+    """Two workers, and a client that is described by a document."""
+
+    settings = {"server": {"workers": 2}}
+
     async def test_logins_by_document(self) -> None:
         """A client's metadata document is fetched by whoever needs it, once by each at most."""
         host = DocumentHost(global_reactor())

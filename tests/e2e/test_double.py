@@ -50,5 +50,9 @@ class DoubleWorkers(OnTheDouble, legs.Workers):
     """Logins through the double that are spread over workers."""
 
 
+class DoubleWorkersDocuments(OnTheDouble, legs.Documents):
+    """Logins by document through the double that are spread over workers."""
+
+
 class DoubleReplicas(OnTheDouble, legs.Replicas):
     """Logins through the double that are spread over replicas."""

@@ -190,7 +190,7 @@ class RealmStandIn:
 
 @implementer(IStore)
 class FragileStore:
-    """A memory store that can be switched off, or refuse what it is asked about some keys.
+    """A memory store that can be switched off, answer nothing, or refuse what it is asked about some keys.
 
     ``inner`` is what several of them share: each is then the way of one replica to one and the same store.
     """
@@ -198,11 +198,14 @@ class FragileStore:
     def __init__(self, clock: Clock, inner: MemoryStore | None = None) -> None:
         self.inner = MemoryStore(clock) if inner is None else inner
         self.down = False
+        self.silent = False
         self.refuses: str | None = None
         self.keys: list[str] = []
 
     def _call(self, name: str, key: str, *rest: Any) -> Deferred[Any]:
         self.keys.append(key)
+        if self.silent:
+            return Deferred()
         if self.down or (
             self.refuses is not None and key.startswith(self.refuses) and name in ("put", "add")
         ):

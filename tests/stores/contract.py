@@ -70,6 +70,13 @@ class StoreContract:
         self.assertEqual(await store.get("code:a"), value)
         self.assertEqual(await store.get("code:a"), value)
 
+    async def test_large_value(self) -> None:
+        """The largest that is put anywhere, a copy of a client's metadata document, comes back whole."""
+        store = self.make_store()
+        value = bytes(range(256)) * 128
+        await store.put("copy:1", value, 60)
+        self.assertEqual(await store.get("copy:1"), value)
+
     async def test_unknown_key(self) -> None:
         """Nothing is there that was not put."""
         store = self.make_store()

@@ -300,7 +300,10 @@ class Failover(RedisCase):
         await store.subscribe("a", heard.append)
         await store.put("code:a", b"1", 60)
         primary = sentinels.primary()
-        primary.client().wait(1, 5000)  # until the replica has it
+        # WAIT is for what its own connection wrote: with that the replica has all that was written before.
+        client = primary.client()
+        client.set("after", b"")
+        self.assertEqual(client.wait(1, 5000), 1)
         primary.kill()
         await self.until_it_works(store)
         self.assertIsNot(sentinels.primary(), primary)
