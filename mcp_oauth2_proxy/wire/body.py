@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mcp_oauth2_proxy.wire.errors import WHOLE, BodyIncomplete, BodyTooLarge, is_whole
+from mcp_oauth2_proxy.wire.limits import MAX_PIECES
 
 if TYPE_CHECKING:
     from mcp_oauth2_proxy.wire.request import StreamingRequest
@@ -73,8 +74,10 @@ class RequestBody:
         self.started = True
         if self._discarding:
             self.dropped += len(data)
-        else:
-            self._chunks.append(data)
+            return
+        self._chunks.append(data)
+        if len(self._chunks) > MAX_PIECES:
+            self._chunks[:] = [b"".join(self._chunks)]
 
     def message_complete(self) -> None:
         """The parser has seen the end."""

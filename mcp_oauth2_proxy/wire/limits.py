@@ -17,6 +17,8 @@ MAX_ANSWER_HEAD_LINES = 200
 #: Longest head in bytes that is remembered in case it is repeated: with a token it has one or two thousand,
 #: and what is remembered, four times as much with what was made of it, stays while a connection is idle.
 MAX_REMEMBERED_HEAD = 8 * 1024
+#: Pieces of a body that are held before they are made one: those of two bytes take twenty times as much.
+MAX_PIECES = 256
 #: Seconds that closing a connection to the upstream may take, before it is cut.
 LINGER = 4.0
 

@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from mcp_oauth2_proxy.wire.answer import AnswerHead
 from mcp_oauth2_proxy.wire.errors import WHOLE, is_whole
+from mcp_oauth2_proxy.wire.limits import MAX_PIECES
 
 
 @implementer(IResponse, IPushProducer)
@@ -92,6 +93,8 @@ class WireResponse:
     def data_received(self, data: bytes) -> None:
         """Take a piece of the body from the parser."""
         self._chunks.append(data)
+        if len(self._chunks) > MAX_PIECES:
+            self._chunks[:] = [b"".join(self._chunks)]
         if self._reader is not None:
             self._flush()
 

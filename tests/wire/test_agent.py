@@ -17,6 +17,7 @@ from zope.interface.verify import verifyObject
 from mcp_oauth2_proxy.wire.agent import WireAgent
 from mcp_oauth2_proxy.wire.connection import ClientConnection
 from mcp_oauth2_proxy.wire.errors import MalformedResponse, ResponseHeadTimeout, UpstreamGone
+from mcp_oauth2_proxy.wire.limits import MAX_PIECES
 from mcp_oauth2_proxy.wire.requests import WholeBody, request_head
 from tests.wire.transport import Reader, Wire
 
@@ -95,6 +96,15 @@ class Answers(ConnectionCase):
         self.assertEqual(reader.data, b"hello")
         self.assertIsInstance(reader.reason, ResponseDone)
         self.assertEqual(self.free, [self.connection])
+
+    def test_crumbs(self) -> None:
+        """A body in chunks of two bytes whose reader waits takes little more than its bytes."""
+        asked = self.send()
+        self.wire.receive(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"2\r\nxy\r\n" * 9_000)
+        response = self.successResultOf(asked)
+        self.assertLessEqual(len(response._chunks), MAX_PIECES)
+        self.assertEqual(self.body(response).data, b"xy" * 9_000)
+        self.wire.receive(b"0\r\n\r\n")
 
     def test_taken(self) -> None:
         """An answer that has come whole can be taken as it is, once; one that has not cannot."""

@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 from mcp_oauth2_proxy.wire.channel import LAST_CHANCE, MAX_DRAINED, MAX_PIPELINED
 from mcp_oauth2_proxy.wire.errors import BodyIncomplete, BodyMalformed
 from mcp_oauth2_proxy.wire.interfaces import IStreamingRequest
-from mcp_oauth2_proxy.wire.limits import Limits
+from mcp_oauth2_proxy.wire.limits import MAX_PIECES, Limits
 from mcp_oauth2_proxy.wire.site import WireSite
 from tests.smuggling.holding import held
 from tests.wire.transport import Reader, Wire
@@ -93,6 +93,17 @@ class Streaming(ChannelCase):
         self.assertEqual(reader.data, b"helloworld")
         self.assertIsInstance(reader.reason, ResponseDone)
         self.assertRaises(RuntimeError, request.deliverBody, Reader())
+
+    def test_crumbs(self) -> None:
+        """A body in chunks of two bytes that nobody asks for yet takes little more than its bytes."""
+        self.wire.receive(
+            b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + b"2\r\nxy\r\n" * 9_000
+        )
+        (request,) = self.root.requests
+        self.assertLessEqual(len(request.body._chunks), MAX_PIECES)
+        reader = Reader()
+        request.deliverBody(reader)
+        self.assertEqual(reader.data, b"xy" * 9_000)
 
     def test_taken(self) -> None:
         """A body that has come whole can be taken as it is, once; one that has not cannot."""
