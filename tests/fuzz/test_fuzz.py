@@ -12,7 +12,7 @@ from tests.fuzz.fuzzing import DIRECTIONS, NO_ATHERIS, Fuzzing
 from tests.fuzz.targets import TARGETS, seeds
 
 #: Seconds for both directions at once; in CI beside the rest of the suite, to which they give way.
-SECONDS = int(os.environ.get("FUZZ_SECONDS", "240" if os.environ.get("CI") == "true" else "5"))
+SECONDS = int(os.environ.get("FUZZ_SECONDS", "180" if os.environ.get("CI") == "true" else "5"))
 
 
 class Fuzz(SynchronousTestCase):

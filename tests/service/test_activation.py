@@ -17,6 +17,14 @@ from tests.support.program import Program, clean_environment, wait_until
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 READY = b"GET /readyz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+SERVE = (sys.executable, "-m", "mcp_oauth2_proxy", "serve")
+UNDER_TWISTD = (TWISTD, "-n", "--pidfile=", "mcp-oauth2-proxy")
+#: twistd as it is at its first start, when it has no cache of its plugins and imports them all.
+FIRST_TWISTD = (
+    *(sys.executable, "-c"),
+    "import twisted.internet.endpoints; from twisted.scripts.twistd import run; run()",
+    *UNDER_TWISTD[1:],
+)
 #: Does what systemd does: a listening socket as descriptor 3, and the variables that say so.
 LAUNCHER = """
 import os, socket, sys
@@ -90,38 +98,38 @@ class Activated(SceneCase, TestCase):
 
     def test_one_process(self) -> None:
         """``serve`` takes the socket that it was handed."""
-        self.lives(self.start(sys.executable, "-m", "mcp_oauth2_proxy", "serve", launcher=self.by_hand))
+        self.lives(self.start(*SERVE, launcher=self.by_hand))
 
     def test_workers(self) -> None:
         """So do two workers, and one of them speaks for all: their supervisor."""
-        program = self.start(
-            sys.executable, "-m", "mcp_oauth2_proxy", "serve", launcher=self.by_hand, workers=2
-        )
+        program = self.start(*SERVE, launcher=self.by_hand, workers=2)
         self.lives(program)
         self.assertEqual(self.heard.count("READY=1"), 1)
 
     def test_twistd(self) -> None:
         """So does ``twistd mcp-oauth2-proxy``."""
-        program = self.start(TWISTD, "-n", "--pidfile=", "mcp-oauth2-proxy", launcher=self.by_hand, workers=2)
+        program = self.start(*UNDER_TWISTD, launcher=self.by_hand, workers=2)
         self.lives(program, code=128 + 15)
 
     def test_twistd_that_has_no_plugin_cache(self) -> None:
         """At its first start twistd imports every plugin, and with them what takes the sockets away."""
-        start = "import twisted.internet.endpoints; from twisted.scripts.twistd import run; run()"
-        command = (sys.executable, "-c", start, "-n", "--pidfile=", "mcp-oauth2-proxy")
-        self.lives(self.start(*command, launcher=self.by_hand), code=128 + 15)
+        self.lives(self.start(*FIRST_TWISTD, launcher=self.by_hand), code=128 + 15)
 
     def test_systemd_itself(self) -> None:
         """The first connection starts it, and is answered."""
-        program = self.start(sys.executable, "-m", "mcp_oauth2_proxy", "serve", launcher=self.by_systemd)
+        program = self.start(*SERVE, launcher=self.by_systemd)
         wait_until(self.answered, "systemd's socket answers", PATIENCE, program)
         self.lives(program)
 
     def test_a_socket_by_its_name(self) -> None:
         """``systemd:`` in ``server.listenAddress`` says which: one process, two workers, under twistd."""
-        serve = (sys.executable, "-m", "mcp_oauth2_proxy", "serve")
-        twistd = (TWISTD, "-n", "--pidfile=", "mcp-oauth2-proxy")
-        for command, workers, code in ((serve, 1, 0), (serve, 2, 0), (twistd, 1, 128 + 15)):
+        killed = 128 + 15
+        for command, workers, code in (
+            (SERVE, 1, 0),
+            (SERVE, 2, 0),
+            (UNDER_TWISTD, 1, killed),
+            (FIRST_TWISTD, 1, killed),
+        ):
             with self.subTest(command=command, workers=workers):
                 self.heard.clear()
                 address = "systemd:domain=INET:name=http"
@@ -133,20 +141,13 @@ class Activated(SceneCase, TestCase):
     def test_a_socket_by_its_index_from_systemd_itself(self) -> None:
         """systemd's own launcher gives its first socket the index 0."""
         address = "systemd:domain=INET:index=0"
-        program = self.start(
-            sys.executable,
-            *("-m", "mcp_oauth2_proxy", "serve"),
-            launcher=self.by_systemd,
-            listenAddress=address,
-        )
+        program = self.start(*SERVE, launcher=self.by_systemd, listenAddress=address)
         wait_until(self.answered, "systemd's socket answers", PATIENCE, program)
         self.lives(program)
 
     def test_a_socket_that_is_not_there(self) -> None:
         """Nothing else is listened on: one line says what was handed over, and the start ends."""
-        serve = (sys.executable, "-m", "mcp_oauth2_proxy", "serve")
-        twistd = (TWISTD, "-n", "--pidfile=", "mcp-oauth2-proxy")
-        for command, code in ((serve, 2), (twistd, 1)):
+        for command, code in ((SERVE, 2), (UNDER_TWISTD, 1), (FIRST_TWISTD, 1)):
             for launcher, said in (
                 (self.by_hand, "these were: index 0 name http"),
                 (lambda _port: [], "no socket was"),
