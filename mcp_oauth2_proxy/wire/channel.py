@@ -317,8 +317,12 @@ class ServerChannel(Protocol):
             return
         self._reading = reading
         if reading:
-            in_request = body is not None or self._parser.in_request
-            self._deadline.set(self.site.limits.read_timeout if in_request else 0)
+            limits = self.site.limits
+            if body is not None or self._parser.in_request:
+                self._deadline.set(limits.read_timeout)
+            else:
+                answering = self._current is not None or self._waiting
+                self._deadline.set(0 if answering else limits.idle_timeout)
             self.transport.resumeProducing()  # type: ignore[union-attr]
         else:
             # We are the slow one now: the client may not be blamed, but it may leave.

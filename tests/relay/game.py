@@ -26,6 +26,7 @@ from mcp_oauth2_proxy.wire.agent import WireAgent
 from mcp_oauth2_proxy.wire.channel import MAX_PIPELINED
 from mcp_oauth2_proxy.wire.site import WireSite
 from mcp_oauth2_proxy.wire.sockets import unsent
+from tests.relay.moves import CLIENTS, PIECES, QUESTIONS, SELDOM, SIZES, UPSTREAMS, Asked
 from tests.relay.players import OWN_STATUS, Client, Question, Upstream, accept, pattern
 from tests.relay.scripted import ScriptedRealm, bearer, configuration
 from tests.support.kernel import TRANSPORT_BUFFER, Kernel
@@ -40,21 +41,6 @@ _AUTHORIZATION = bearer(exp=NOW + 10**8)
 #: The number of the answer that an upstream gives to no request, before it hangs up.
 UNASKED = 999
 _REPEATABLE = frozenset({b"GET", b"HEAD", b"DELETE"})
-
-SIZES = st.sampled_from([0, 1, 10, 300, 1500, 5000])
-PIECES = st.one_of(st.integers(1, 40), st.integers(41, 1500), st.just(100_000))
-CLIENTS = st.integers(0, 1)
-#: Which of the connections that fit, the newest being the first. Nothing that is drawn depends on the world,
-#: which is the same in each game on no real machine.
-UPSTREAMS = st.integers(0, 3)
-Asked = tuple[bytes, str, int, str]
-QUESTIONS = st.tuples(
-    st.sampled_from([b"POST", b"POST", b"GET", b"GET", b"HEAD", b"DELETE"]),
-    st.sampled_from(["length", "length", "chunked", "none"]),
-    SIZES,
-    st.sampled_from(["", "", "", "", "close", "old", "expect", "stranger"]),
-)
-SELDOM = st.integers(0, 9).map(lambda number: number == 0)
 
 
 class Game(RuleBasedStateMachine):
@@ -353,6 +339,18 @@ class Game(RuleBasedStateMachine):
             for request in (one._current, *one._waiting):
                 if request is not None:
                     assert sum(map(len, request.body._chunks)) <= 2 * TRANSPORT_BUFFER
+
+    @invariant()
+    def nobody_stays_for_ever(self) -> None:
+        """Where nothing is asked, and where an answer is waited for, there is a timer."""
+        for one in self.site.connections:
+            quiet = one._current is None and not one._waiting and not one._held
+            assert one._deadline._at or not quiet or one.transport._aborting
+        for transport in self.kernel.transports:
+            one = getattr(transport, "protocol", None)
+            one = getattr(one, "_wrappedProtocol", one)
+            if transport.connected and isinstance(one, connection.ClientConnection):
+                assert one._deadline._at or one._response is not None or transport._aborting
 
     @invariant()
     def logged_once(self) -> None:

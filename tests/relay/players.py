@@ -152,8 +152,8 @@ class Client:
         at = end + 4
         rest = self.received[at:]
         body, whole, size = b"", True, 0
-        # That a head was HEAD's is not known before it has been sent.
-        if (question.method == b"HEAD" and self.sent >= question.head_ends) or status in _BODILESS:
+        # 408 is for a head that has not come to its end: whose it is, is not known.
+        if (question.method == b"HEAD" and status != 408) or status in _BODILESS:
             pass
         elif b"transfer-encoding" in fields:
             assert b"content-length" not in fields

@@ -92,6 +92,17 @@ class AnsweredAtOnce(ChannelCase):
         self.assertEqual(self.wire.sent.count(b"HTTP/1.1 200 "), 101)
         self.assertTrue(self.wire.reading)
 
+    def test_who_reads_at_last(self) -> None:
+        """Once all has been answered the connection is idle like any other, and closed in time."""
+        self.wire.receive(GET)
+        self.wire.producer.pauseProducing()
+        self.wire.receive(GET * 100)
+        self.wire.producer.resumeProducing()
+        self.clock.advance(119)
+        self.assertFalse(self.wire.over)
+        self.clock.advance(1)
+        self.assertTrue(self.wire.over)
+
     def test_who_never_reads(self) -> None:
         """Such a client is cut at the write timeout."""
         self.wire.receive(GET)
