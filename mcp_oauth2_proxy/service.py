@@ -54,8 +54,9 @@ from mcp_oauth2_proxy.wire.trust import TrustPolicy
 
 #: Seconds between two looks at whether the last connection has closed, while draining.
 DRAIN_POLL = 0.05
-#: Objects that come into being before the young ones are looked at for cycles, in place of Python's 700.
-YOUNG_OBJECTS = 10_000
+#: Objects that come into being before the young ones are looked at for cycles, in place of Python's 700:
+#: more than a thousand requests under way have (20 each), so that their coming and going is not looked at.
+YOUNG_OBJECTS = 50_000
 #: Seconds that the first look at realm and store may take before clients are let in without. Until the keys
 #: are there they would be turned away, where a load balancer would find them another replica; and until the
 #: endings of sessions are known somebody who is logged out would be let in.
