@@ -20,12 +20,13 @@ _SCRIPT = Path(__file__).with_name("load.lua")
 
 @frozen
 class Request:
-    """What is sent over and over: one of ``tokens``, or each of them once."""
+    """What is sent over and over: one of ``tokens``, or each of them once; ``answer`` is the right body."""
 
     method: str
     path: bytes
     body: bytes
     tokens: Sequence[str]
+    answer: bytes = ANSWER
 
 
 @frozen
@@ -71,7 +72,7 @@ def run(world: World, port: int, request: Request, *, connections: int, seconds:
     :raises WrongAnswer: see :func:`judge`.
     """
     folder = world.private("load")
-    contents = {"tokens": "\n".join(request.tokens).encode(), "body": request.body, "answer": ANSWER}
+    contents = {"tokens": "\n".join(request.tokens).encode(), "body": request.body, "answer": request.answer}
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     command = [

@@ -12,7 +12,7 @@ from bench.errors import BenchError, Missing
 from bench.machine import raise_file_limit, tool
 from bench.peers import PROXY, Running
 from bench.streams import open_streams
-from bench.traffic import BULK_BYTES, CALL, CALL_PATH, GET_PATH
+from bench.traffic import BULK_BYTES, CALL, CALL_PATH, GET_PATH, STREAMED, STREAMED_PATH
 from bench.world import World
 
 CONNECTIONS = 32
@@ -101,6 +101,11 @@ def _get(world: World, running: Running, seconds: int) -> Sample:
 
 def _call(world: World, running: Running, seconds: int) -> Sample:
     return cpu_per_request(world, running, load.Request("POST", CALL_PATH, CALL, [world.token]), seconds)
+
+
+def _streamed(world: World, running: Running, seconds: int) -> Sample:
+    request = load.Request("POST", STREAMED_PATH, CALL, [world.token], STREAMED)
+    return cpu_per_request(world, running, request, seconds)
 
 
 def _new_token(world: World, running: Running, seconds: int) -> Sample:
@@ -210,6 +215,14 @@ ROWS = (
     Row("connections", "CPU per request, 1000 connections to 10", "ratio", _connections, _wrk),
     Row("start", "exec to the first relayed answer", "s", _start, fresh=True),
     Row("call", "POST of a tool call, 100-byte JSON answer, one token", "CPU us/request", _call, _wrk),
+    Row(
+        "call-stream",
+        "the same, answered by an event stream that ends",
+        "CPU us/request",
+        _streamed,
+        _wrk,
+        streams=True,
+    ),
 )
 
 TARGETS = (

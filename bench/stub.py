@@ -28,6 +28,8 @@ from bench.traffic import (
     FIRST_EVENT,
     GET_PATH,
     STREAM_PATH,
+    STREAMED,
+    STREAMED_PATH,
     BulkCheck,
     event,
 )
@@ -111,8 +113,12 @@ class Stub(asyncio.Protocol):
         elif self._url == BULK_PATH:
             self._transport.write(json_answer(ANSWER) if self._bulk.whole() else _BAD_REQUEST)
             self._bulk = BulkCheck()
-        elif self._url == CALL_PATH and self._body != CALL:
+        elif self._url in (CALL_PATH, STREAMED_PATH) and self._body != CALL:
             self._transport.write(_BAD_REQUEST)
+        elif self._url == STREAMED_PATH:
+            # The head first, as servers do it that do not know yet what will follow.
+            self._transport.write(_STREAM_HEAD)
+            asyncio.get_running_loop().call_soon(self._transport.write, chunk(STREAMED) + chunk(b""))
         else:
             self._transport.write(self._answers.get(self._url, _NOT_FOUND))
         self._url = self._body = b""

@@ -17,6 +17,9 @@ CALL = (
 ANSWER = (
     b'{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"2 plus 3: 5"}],"isError":false}}'
 )
+#: The same call answered as most MCP servers do it: by an event stream that has the result and ends.
+STREAMED_PATH = b"/mcp/streamed"
+STREAMED = b"event: message\ndata: %b\n\n" % ANSWER
 EVENTS_PATH = b"/mcp/events"
 BULK_PATH = b"/mcp/bulk"
 
