@@ -107,8 +107,15 @@ class ServerChannel(Protocol):
         """The client reads slower than we write."""
         self._held = True
         self._blocked.set(self.site.limits.write_timeout)
+        self._bound_unread()
         if self._producer is not None:
             self._producer.pauseProducing()
+
+    def _bound_unread(self) -> None:
+        """Whole answers do not wait for ever; one that goes on does, where nobody has set a time for it."""
+        limits = self.site.limits
+        if self._current is None and limits.idle_timeout and not limits.write_timeout:
+            self._blocked.set(limits.idle_timeout + LINGER)
 
     def resumeProducing(self) -> None:
         """The client has caught up."""
@@ -154,6 +161,8 @@ class ServerChannel(Protocol):
         """An answer has been sent whole."""
         self.site.request_ended(request)
         self._current = None
+        if self._held:
+            self._bound_unread()
         if request.closes_connection or self.site.draining:
             self._close()
             return

@@ -344,8 +344,8 @@ class Game(RuleBasedStateMachine):
     def nobody_stays_for_ever(self) -> None:
         """Where nothing is asked, and where an answer is waited for, there is a timer."""
         for one in self.site.connections:
-            quiet = one._current is None and not one._waiting and not one._held
-            assert one._deadline._at or not quiet or one.transport._aborting
+            timed = one._deadline._at or one._blocked._at or one.transport._aborting
+            assert timed or one._current is not None
         for transport in self.kernel.transports:
             one = getattr(transport, "protocol", None)
             one = getattr(one, "_wrappedProtocol", one)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mcp_oauth2_proxy.wire.channel import MAX_PIPELINED
+from mcp_oauth2_proxy.wire.channel import LINGER, MAX_PIPELINED
+from mcp_oauth2_proxy.wire.limits import Limits
 from tests.wire.test_channel import GET, AtOnce, ChannelCase
 
 
@@ -75,6 +76,24 @@ class Answering(ChannelCase):
         self.assertEqual(self.wire.sent.count(b"\r\n\r\n5\r\nwhole\r\n0\r\n\r\n"), 2)
 
 
+class Streams(ChannelCase):
+    """A stream whose reader does not read."""
+
+    def test_it_may_wait(self) -> None:
+        """It has all the time there is, until it has ended."""
+        self.site.limits = Limits()
+        self.wire.receive(GET * 2)
+        request = self.root.requests[0]
+        self.wire.producer.pauseProducing()
+        self.clock.advance(100_000)
+        self.assertFalse(self.wire.over)
+        request.finish()
+        self.clock.advance(119)
+        self.assertFalse(self.wire.over)
+        self.clock.advance(1 + LINGER)
+        self.assertTrue(self.wire.over)
+
+
 class AnsweredAtOnce(ChannelCase):
     """Short answers that nobody reads."""
 
@@ -102,6 +121,19 @@ class AnsweredAtOnce(ChannelCase):
         self.assertFalse(self.wire.over)
         self.clock.advance(1)
         self.assertTrue(self.wire.over)
+
+    def test_who_asks_and_never_reads(self) -> None:
+        """Without a write timeout, whole answers are kept as long as an idle connection is."""
+        self.site.limits = Limits()
+        for behind in (GET * 100, GET, b""):
+            self.wire = self.connect()
+            self.wire.receive(GET)
+            self.wire.producer.pauseProducing()
+            self.wire.receive(behind)
+            self.clock.advance(119)
+            self.assertFalse(self.wire.over)
+            self.clock.advance(1 + LINGER)
+            self.assertTrue(self.wire.over)
 
     def test_who_never_reads(self) -> None:
         """Such a client is cut at the write timeout."""
