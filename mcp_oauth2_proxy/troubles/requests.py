@@ -60,7 +60,8 @@ REQUESTS: dict[str, dict[str, Trouble]] = {
         "upstream_truncated": Trouble(
             "The MCP server's answer broke off; the client's connection was cut too, so that it looks cut.",
             "Try again.",
-            "See the MCP server's log: it crashed, was restarted, or has a timeout on streams.",
+            "See the MCP server's log: it crashed, was restarted, or has a timeout on streams. Where this "
+            "log says `cut an answer`, it had stopped answering without taking the whole request.",
         ),
     },
     "Registration and client identity": {
