@@ -13,6 +13,8 @@ from mcp_oauth2_proxy.wire.names import by_name
 #: Header lines that belong to one connection: whoever asks for them, they are ours to write.
 _OURS = frozenset({b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"trailer"})
 _NO_BODY = frozenset({204, 304})
+#: Longest reason phrase in bytes that is passed on: the status lines made last are remembered.
+MAX_PHRASE = 256
 
 
 @by_name
@@ -122,7 +124,7 @@ def response_head(
     has_body = method != b"HEAD" and code not in _NO_BODY
     chunked = has_body and length is None and version == b"HTTP/1.1"
     closes = not keep_alive or (has_body and length is None and not chunked)
-    head = [_status_line(code, phrase), lines.before]
+    head = [_status_line(code, phrase if len(phrase) <= MAX_PHRASE else b""), lines.before]
     if length is not None and code != 204:
         head.append(b"%b: %d\r\n" % (lines.length_name, length))
     head.append(lines.behind)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mcp_oauth2_proxy.wire.framing import response_head
+from mcp_oauth2_proxy.wire.framing import MAX_PHRASE, response_head
 from mcp_oauth2_proxy.wire.head import Head, Rejection, judge_head, kept_for
 from mcp_oauth2_proxy.wire.headers import RawHeaders
 from mcp_oauth2_proxy.wire.limits import MAX_TARGET_BYTES
@@ -165,6 +165,24 @@ class Answers(SynchronousTestCase):
         )
         expected = b"HTTP/1.1 404 Not Found\r\nX-A: 1\r\nContent-Length: 0\r\nDate: " + DATE + b"\r\n\r\n"
         self.assertEqual(head, expected)
+
+
+class Phrases(SynchronousTestCase):
+    """Reason phrases, which are remembered with their status."""
+
+    def test_an_endless_one(self) -> None:
+        """One that nobody reads to its end is the usual one: hundreds of them would be remembered."""
+        for phrase, told in ((b"x" * MAX_PHRASE, b"x" * MAX_PHRASE), (b"x" * (MAX_PHRASE + 1), b"Not Found")):
+            head, _ = response_head(
+                method=b"GET",
+                version=b"HTTP/1.1",
+                code=404,
+                phrase=phrase,
+                pairs=[],
+                keep_alive=True,
+                date=DATE,
+            )
+            self.assertTrue(head.startswith(b"HTTP/1.1 404 " + told + b"\r\n"))
 
 
 class Requests(SynchronousTestCase):
