@@ -104,4 +104,5 @@ def shown_path(target: bytes) -> str:
 
 
 def _milliseconds(seconds: float) -> float:
-    return round(seconds * 1000, 1)
+    # round() takes three times as long, twice a line.
+    return int(seconds * 10_000 + 0.5) / 10

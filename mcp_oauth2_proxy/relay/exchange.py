@@ -94,7 +94,7 @@ class Exchange:
                 body = WholeBody(whole)
         self._sent_at = self._relay.clock.seconds()
         self._pending = self._relay.client.request(request.method, url, headers=headers, data=body)
-        self._pending.addCallbacks(self._answered, self._failed).addErrback(self._broken)
+        self._pending.addBoth(self._concluded)
 
     def idle_since(self) -> float | None:
         """Return when a listening stream last brought an event; ``None`` for all other streams.
@@ -145,6 +145,15 @@ class Exchange:
         else:
             self._let_go()
             self._request.abort()
+
+    def _concluded(self, result: IResponse | Failure) -> None:
+        try:  # here, and not by another callback: there is one such Deferred for each request
+            if isinstance(result, Failure):
+                self._failed(result)
+            else:
+                self._answered(result)
+        except Exception:
+            self._broken(Failure())
 
     def _answered(self, response: IResponse) -> None:
         if self._over:  # the agent answered although the client's leave had cancelled the request

@@ -24,19 +24,19 @@ _OURS = frozenset(
 )
 
 
-def joined(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return the header lines of a request as they go out, without those that the agent computes.
+def begun(start: bytes, pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return the request line and ``Host`` in ``start`` with the header lines behind, as they go out.
 
-    :raises ValueError: one of them would break the head.
+    Those that the agent computes are left out.
+
+    :raises ValueError: a part of it would break the head.
     """
-    lines = [b": ".join(pair) for pair in pairs if pair[0].lower() not in _OURS]
-    if not lines:
-        return b""
-    lines.append(b"")
-    text, ends = b"\r\n".join(lines), len(lines) - 1
-    if text.count(b"\r") != ends or text.count(b"\n") != ends or b"\0" in text:
-        raise ValueError("a header line of the request has a line break or a NUL")
-    return text
+    lines = [b": ".join(pair) + b"\r\n" for pair in pairs if pair[0].lower() not in _OURS]
+    head = start + b"".join(lines)
+    ends = len(lines) + 2
+    if head.count(b"\r") != ends or head.count(b"\n") != ends or b"\0" in head:
+        raise ValueError("the head of the request has a line break or a NUL within a line")
+    return head
 
 
 class RawHeaders(Headers):
@@ -47,6 +47,7 @@ class RawHeaders(Headers):
 
     def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
         self.pairs: Pairs = list(pairs)
+        self._begun = b"", b""
 
     @cached_property
     def _rawHeaders(self) -> dict[bytes, list[bytes]]:  # type: ignore[override]
@@ -56,7 +57,8 @@ class RawHeaders(Headers):
             headers.addRawHeader(name, value)
         return headers._rawHeaders
 
-    @cached_property
-    def joined(self) -> bytes:
-        """See :func:`joined`: made once, however many requests it goes out with."""
-        return joined(self.pairs)
+    def begun(self, start: bytes) -> bytes:
+        """See :func:`begun`: made once, however many requests it goes out with."""
+        if self._begun[0] != start:
+            self._begun = start, begun(start, self.pairs)
+        return self._begun[1]

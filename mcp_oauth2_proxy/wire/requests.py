@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from mcp_oauth2_proxy.wire.errors import BodyIncomplete
 from mcp_oauth2_proxy.wire.head import Pairs
-from mcp_oauth2_proxy.wire.headers import RawHeaders, joined
+from mcp_oauth2_proxy.wire.headers import RawHeaders, begun
 
 #: Methods whose empty body is announced with ``Content-Length: 0``.
 _WITH_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
@@ -27,15 +27,13 @@ def request_head(
     :raises ValueError: a part of it would break the head; nothing has been sent.
     """
     start = b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (method, target, host)
-    if start.count(b"\r") != 2 or start.count(b"\n") != 2 or b"\0" in start:
-        raise ValueError("the method, the target or the host of the request has a line break or a NUL")
-    lines = headers.joined if isinstance(headers, RawHeaders) else joined(_pairs(headers))
+    head = headers.begun(start) if isinstance(headers, RawHeaders) else begun(start, _pairs(headers))
     if body is not None:
         chunked = body.length is UNKNOWN_LENGTH
         framing = b"Transfer-Encoding: chunked\r\n" if chunked else b"Content-Length: %d\r\n" % body.length
     else:
         framing = b"Content-Length: 0\r\n" if method in _WITH_BODY else b""
-    return start + lines + framing + b"\r\n"
+    return head + framing + b"\r\n"
 
 
 def _pairs(headers: Headers | None) -> Pairs:

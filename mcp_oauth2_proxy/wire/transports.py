@@ -10,7 +10,7 @@ import socket
 from typing import Any
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.main import CONNECTION_LOST
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.tcp import Client, Connection, Server
 
 
@@ -26,12 +26,25 @@ class WritingAtOnce(Connection):
         again: where that reader found data, which had come before the reset, nobody would hear of it. So
         the socket is asked, and what is left is read on the spot. Its end then is none: it was a reset.
         """
-        why = super().doRead()
+        why = self._read()
         if why is None and self.connected and self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             while why is None and self.connected and self.reactor.reads(self):
-                why = super().doRead()
+                why = self._read()
             return CONNECTION_LOST
         return why
+
+    def _read(self) -> ConnectionLost | ConnectionDone | None:
+        """Do what Twisted's ``doRead`` does, in one call for three: it comes twice for each request."""
+        try:
+            data = self.socket.recv(self.bufferSize)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        if not data:
+            return CONNECTION_DONE
+        self.protocol.dataReceived(data)
+        return None
 
     def write(self, data: bytes) -> None:
         """See :class:`twisted.internet.interfaces.ITransport`."""
