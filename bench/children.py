@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from bench.errors import StartFailed
 
@@ -19,6 +20,8 @@ from bench.errors import StartFailed
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 5.0
 _PR_SET_PDEATHSIG = 1
+#: What ends the bench.
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -30,7 +33,7 @@ def free_port() -> int:
         return port
 
 
-def prepare_child(core: int) -> Callable[[], None]:
+def _prepare_child(core: int) -> Callable[[], None]:
     """Return what a child does before it becomes its program: take its core, and die with the bench.
 
     The core is taken before the program starts, since Go counts its cores (``GOMAXPROCS``) at start.
@@ -39,8 +42,35 @@ def prepare_child(core: int) -> Callable[[], None]:
     def prepare() -> None:
         os.sched_setaffinity(0, {core})
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 
     return prepare
+
+
+def spawn(command: Sequence[str], core: int, **options: Any) -> subprocess.Popen[Any]:
+    """Start a program on ``core``, in a session of its own: Ctrl-C is the bench's to handle.
+
+    A signal that comes meanwhile is heard afterwards: what its handler raised within Python's own callbacks
+    of a fork (``os.register_at_fork``; logging has one) would be printed and forgotten.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        process = subprocess.Popen(
+            command,
+            start_new_session=True,
+            preexec_fn=_prepare_child(core),  # noqa: PLW1509 (the bench has no threads)
+            **options,
+        )
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    except BaseException:  # it has come
+        process.kill()
+        process.wait()
+        raise
+    return process
 
 
 class Child:
@@ -57,15 +87,14 @@ class Child:
         self._log = log
         self._command = command
         with log.open("wb") as output:
-            self._process = subprocess.Popen(
+            self._process = spawn(
                 command,
+                core,
                 cwd=log.parent,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is the bench's to handle
-                preexec_fn=prepare_child(core),  # noqa: PLW1509 (the bench has no threads)
             )
 
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from bench.children import prepare_child
+from bench.children import spawn
 from bench.errors import BenchError, WrongAnswer
 from bench.machine import tool
 from bench.traffic import ANSWER
@@ -80,13 +80,12 @@ def run(world: World, port: int, request: Request, *, connections: int, seconds:
         f"http://127.0.0.1:{port}{request.path.decode()}",
         *("--", request.method, str(folder / "tokens"), str(folder / "body"), str(folder / "answer")),
     ]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=seconds + 60,
-        start_new_session=True,
-        preexec_fn=prepare_child(world.cores.load),
-    )
-    return judge(done.stdout + done.stderr)
+    with spawn(
+        command, world.cores.load, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            said = process.communicate(timeout=seconds + 60)
+        except BaseException:
+            process.kill()
+            raise
+    return judge("".join(said))

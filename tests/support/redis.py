@@ -115,10 +115,17 @@ class Sentinels:
         return f"redis+sentinel://{hosts}/{self.service}"
 
     def primary(self) -> RedisServer:
-        """Return the server that the Sentinels call the primary."""
-        sentinel: Any = Redis("127.0.0.1", self.ports[0], protocol=2, socket_timeout=10)
-        port = int(sentinel.sentinel_masters()[self.service]["port"])
+        """Return the server that all Sentinels call the primary: each learns of a failover in its turn."""
+        wait_until(lambda: len(self._named()) == 1, "the Sentinels name one primary", _START_TIMEOUT)
+        (port,) = self._named()
         return next(server for server in self.servers if server.port == port)
+
+    def _named(self) -> set[int]:
+        return {int(self._state(port)["port"]) for port in self.ports}
+
+    def _state(self, port: int) -> Any:
+        sentinel: Any = Redis("127.0.0.1", port, protocol=2, socket_timeout=10)
+        return sentinel.sentinel_masters()[self.service]
 
     def stop(self) -> None:
         """End everything."""
@@ -143,8 +150,7 @@ class Sentinels:
     def _agreed(self) -> bool:
         with contextlib.suppress(RedisError):
             for port in self.ports:
-                sentinel: Any = Redis("127.0.0.1", port, protocol=2, socket_timeout=10)
-                state = sentinel.sentinel_masters()[self.service]
+                state = self._state(port)
                 if (state["num-other-sentinels"], state["num-slaves"]) != (2, 1):
                     return False
             info = self.servers[1].client().info("replication")
