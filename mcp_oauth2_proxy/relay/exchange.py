@@ -163,10 +163,7 @@ class Exchange:
         request = self._request
         request.notes["upstream_time"] = self._relay.clock.seconds() - self._sent_at
         returned = _returned(response)
-        rewriter = None
-        # Legacy HTTP+SSE listens by GET; a stream with a length is none that may grow.
-        if returned.is_stream and self._relay.prefixes.differ and response.length is UNKNOWN_LENGTH:
-            rewriter = EndpointRewriter(self._relay.prefixes) if request.method == b"GET" else None
+        rewriter = self._rewriter(response) if returned.is_stream else None
         request.setResponseCode(response.code, response.phrase)
         request.responsePairs = self._lines(response, returned)
         if rewriter is None and (whole := whole_body(response)) is not None:
@@ -194,6 +191,13 @@ class Exchange:
         if response.code in (401, 403):
             pairs = self._with_challenge(pairs)
         return pairs
+
+    def _rewriter(self, response: IResponse) -> EndpointRewriter | None:
+        """Return what changes the paths in a stream of legacy HTTP+SSE, which listens by GET."""
+        may_grow = response.length is UNKNOWN_LENGTH
+        if self._relay.prefixes.differ and self._request.method == b"GET" and may_grow:
+            return EndpointRewriter(self._relay.prefixes)
+        return None
 
     def _open_stream(self) -> None:
         self._is_stream = True

@@ -92,12 +92,9 @@ class Outgoing:
         return [value for name, value in self.lines if key_of(name) == key]
 
     def remove(self, *keys: bytes) -> None:
-        """Remove every line of the headers ``keys``."""
-        self.without(frozenset(keys))
-
-    def without(self, keys: frozenset[bytes]) -> None:
         """Remove every line of the headers ``keys``, of which there may be thousands."""
-        self.lines = [pair for pair in self.lines if key_of(pair[0]) not in keys]
+        gone = frozenset(keys)
+        self.lines = [pair for pair in self.lines if key_of(pair[0]) not in gone]
 
     def append(self, name: bytes, value: bytes | None) -> None:
         """Add a line; ``None`` adds none."""
@@ -190,7 +187,7 @@ class HeaderRules:
                     lines.append((name, kept))
         result = Outgoing(lines)
         if gone := nominated(inbound.pairs) - _NEVER_OUT:
-            result.without(gone)
+            result.remove(*gone)
         for step in self._steps:
             step(result, inbound)
         return result.lines

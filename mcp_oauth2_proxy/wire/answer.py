@@ -53,7 +53,7 @@ class AnswerHead:
         return (DATE,) if self.code in (204, 304) else (DATE, LENGTH)
 
     def repeated(self, changed: Mapping[bytes, bytes]) -> AnswerHead:
-        """See :class:`~mcp_oauth2_proxy.wire.repeats.Head`. The notes know no length, but the date."""
+        """See :class:`~mcp_oauth2_proxy.wire.repeats.Reading`. The notes know no length, but the date."""
         return AnswerHead(
             self.version,
             self.code,

@@ -70,7 +70,7 @@ class ArrivedHead:
         return self.head.length is not None and b"expect" not in self.head.first
 
     def repeated(self, changed: Mapping[bytes, bytes]) -> ArrivedHead:
-        """See :class:`~mcp_oauth2_proxy.wire.repeats.Head`: of another length. The notes are the same."""
+        """See :class:`~mcp_oauth2_proxy.wire.repeats.Reading`: of another length. The notes are the same."""
         old = self.head
         head = Head(old.path_and_query, int(changed[LENGTH]), False, {**old.first, **changed})
         return ArrivedHead(

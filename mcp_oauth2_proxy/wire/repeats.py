@@ -21,17 +21,17 @@ _VALUES = {
 }
 
 
-class Head(Protocol):
+class Reading(Protocol):
     """What a head was read as."""
 
     def repeated(self, changed: Mapping[bytes, bytes]) -> Self:
         """Return what the head comes to where the lines of these names, in lower case, say something else."""
 
 
-_Head = TypeVar("_Head", bound=Head)
+_Reading = TypeVar("_Reading", bound=Reading)
 
 
-class Repeatable(Generic[_Head]):
+class Repeatable(Generic[_Reading]):
     """The bytes of a head that was accepted and read as ``read``; ``names`` may say something else next time.
 
     A line that is there twice, or whose value has another form than usual, stays as it is.
@@ -39,19 +39,20 @@ class Repeatable(Generic[_Head]):
 
     __slots__ = ("_head", "_places", "_read")
 
-    def __init__(self, head: bytes, read: _Head, names: Collection[bytes]) -> None:
+    def __init__(self, head: bytes, read: _Reading, names: Collection[bytes]) -> None:
         self._head = head
         self._read = read
         #: Where the values of ``names`` begin and end, and whose they are.
-        self._places = sorted(place for name in names if (place := _place(head, name)) is not None)
+        lowered = head.lower()
+        self._places = sorted(place for name in names if (place := _place(head, lowered, name)) is not None)
 
-    def again(self, data: bytes, start: int) -> tuple[_Head, int] | None:
+    def again(self, data: bytes, start: int) -> tuple[_Reading, int] | None:
         """Return what the head at ``start`` is read as, and where it ends; ``None`` for another one."""
         if data.startswith(self._head, start):
             return self._read, start + len(self._head)
         return self._with_other_values(data, start) if self._places else None
 
-    def _with_other_values(self, data: bytes, start: int) -> tuple[_Head, int] | None:
+    def _with_other_values(self, data: bytes, start: int) -> tuple[_Reading, int] | None:
         known, changed = self._head, {}
         places: list[tuple[int, int, bytes]] = []
         at, seen = start, 0
@@ -79,10 +80,9 @@ def replaced(pairs: Pairs, changed: Mapping[bytes, bytes]) -> Pairs:
     return [(name, changed.get(name.lower(), value)) for name, value in pairs]
 
 
-def _place(head: bytes, name: bytes) -> tuple[int, int, bytes] | None:
+def _place(head: bytes, lowered: bytes, name: bytes) -> tuple[int, int, bytes] | None:
     """Return where the value of the line ``name`` begins and ends, and the name."""
     line = b"\r\n%b:" % name
-    lowered = head.lower()
     if lowered.count(line) != 1:
         return None
     start = lowered.find(line) + len(line) + 1
