@@ -111,7 +111,7 @@ class Grants:
             raise _refused("Code not valid")
         self._check_code(code, form, client)
         self._memory.redeemed[value] = code
-        code.session.clients[client.client_id] = ClientSession()
+        code.session.clients.setdefault(client.client_id, ClientSession())
         return self._issue(
             client,
             code.session,
@@ -163,11 +163,13 @@ class Grants:
         if asked is not None and not self._realm.scope_is_valid(asked):
             raise TokenError(400, "invalid_scope", f"Invalid scopes: {asked}")
         if self._realm.rotate_refresh_tokens:
-            if mine.used[claims["jti"]] > self._realm.refresh_token_max_reuse:
+            max_reuse = self._realm.refresh_token_max_reuse
+            chain = mine.chains[claims["reuse_id"]]
+            objection = chain.use(claims["jti"], claims["iat"], max_reuse=max_reuse, now=int(now))
+            if objection is not None:
                 # Keycloak ends the client's session, so the successor of a stolen token dies too.
                 del session.clients[client.client_id]
-                raise _refused("Maximum allowed refresh token reuse exceeded")
-            mine.used[claims["jti"]] += 1
+                raise _refused(objection)
         # Asking for less narrows this access token; the refresh token keeps all that was granted.
         narrowed = tuple(name for name in self._realm.granted(asked) if name in scopes)
         return self._issue(
@@ -176,6 +178,7 @@ class Grants:
             scopes if asked is None else narrowed,
             held=scopes,
             grant_type="refresh_token",
+            reuse_id=claims["reuse_id"],
             issuer=issuer,
             now=now,
         )
@@ -206,6 +209,7 @@ class Grants:
         issuer: str,
         now: float,
         held: tuple[str, ...] | None = None,
+        reuse_id: str | None = None,
         nonce: str | None = None,
         fresh: bool = True,
     ) -> dict[str, Any]:
@@ -219,6 +223,7 @@ class Grants:
             scopes=scopes,
             held=scopes if held is None else held,
             grant_type=grant_type,
+            reuse_id=self._randomness.uuid() if reuse_id is None else reuse_id,
             now=int(now),
             nonce=nonce,
             fresh=fresh,

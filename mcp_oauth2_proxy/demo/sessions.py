@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import uuid
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 
 from attrs import define, field, frozen
@@ -50,10 +50,36 @@ class Attempt:
 
 
 @define
-class ClientSession:
-    """One client's share of a session: how often its refresh tokens have been used."""
+class Chain:
+    """The refresh tokens that came of one login, one behind the other (Keycloak's ``reuse_id``)."""
 
-    used: Counter[str] = field(factory=Counter)
+    #: The ``jti`` of the one that was used last, and how often.
+    current: str | None = None
+    uses: int = 0
+    #: When the newest was issued, in whole seconds.
+    refreshed_at: int = 0
+
+    def use(self, jti: str, issued_at: int, *, max_reuse: int, now: int) -> str | None:
+        """Count a refresh with the token ``jti``; return what Keycloak has against it, or ``None``.
+
+        Within one second nothing is older than the rest: an overtaken token becomes the current one again.
+        """
+        if jti != self.current:
+            if self.current is not None and issued_at < self.refreshed_at:
+                return "Stale token"
+            self.current, self.uses = jti, 0
+        if self.uses > max_reuse:
+            return "Maximum allowed refresh token reuse exceeded"
+        self.uses += 1
+        self.refreshed_at = now
+        return None
+
+
+@define
+class ClientSession:
+    """One client's share of a session: the chains of its refresh tokens, by ``reuse_id``."""
+
+    chains: defaultdict[str, Chain] = field(factory=lambda: defaultdict(Chain))
 
 
 @define

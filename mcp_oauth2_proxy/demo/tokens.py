@@ -46,13 +46,15 @@ def issue(
     scopes: tuple[str, ...],
     held: tuple[str, ...],
     grant_type: str,
+    reuse_id: str,
     now: int,
     nonce: str | None = None,
     fresh: bool = True,
 ) -> dict[str, Any]:
     """Return the token endpoint's successful answer (RFC 6749 section 5.1, OpenID Connect Core 3.1.3.3).
 
-    ``scopes`` are those of the access token, ``held`` those that the refresh token stands for.
+    ``scopes`` are those of the access token, ``held`` those that the refresh token stands for;
+    ``reuse_id`` names the login that it came of.
     """
     common = {
         "iat": now,
@@ -68,7 +70,8 @@ def issue(
     mark = f"{GRANT_MARKS[grant_type]}:{randomness.uuid()}"
     access = {**dated, "jti": mark, **_access_claims(realm, client, scopes), **profile}
     access_token = keys.sign(access)
-    refresh = {**common, "jti": randomness.uuid(), "aud": issuer, **_refresh_claims(realm, held, now)}
+    chained = {"jti": randomness.uuid(), "reuse_id": reuse_id, "aud": issuer}
+    refresh = {**common, **chained, **_refresh_claims(realm, held, now)}
     body: dict[str, Any] = {
         "access_token": access_token,
         "expires_in": realm.access_token_lifespan,

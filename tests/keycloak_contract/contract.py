@@ -614,14 +614,45 @@ class Tokens(ContractCase):
         first = await self.tokens()
         answers = [await self.refresh(first["refresh_token"]) for _ in range(2)]
         self.assertEqual([answer.status for answer in answers], [200, 200])
-        successors = [json.loads(answer.body)["refresh_token"] for answer in answers]
-        self.assertEqual([(await self.refresh(token)).status for token in reversed(successors)], [200, 200])
+        successor = json.loads(answers[1].body)["refresh_token"]
+        self.assertEqual((await self.refresh(successor)).status, 200)
         token = (await self.tokens())["refresh_token"]
         answers = [await self.refresh(token) for _ in range(3)]
         message = "Maximum allowed refresh token reuse exceeded"
         self.assert_error(answers[2], 400, "invalid_grant", message)
         dead = await self.refresh(json.loads(answers[1].body)["refresh_token"])
         self.assert_error(dead, 400, "invalid_grant", "Session doesn't have required client")
+
+    async def test_a_refresh_token_that_was_overtaken(self) -> None:
+        """One whose successor was used, in a later second, is stale and ends the client's session."""
+        first = (await self.tokens())["refresh_token"]
+        successor = json.loads((await self.refresh(first)).body)["refresh_token"]
+        latest = await self.refresh_beyond(successor, successor)
+        self.assert_error(await self.refresh(first), 400, "invalid_grant", "Stale token")
+        dead = await self.refresh(latest)
+        self.assert_error(dead, 400, "invalid_grant", "Session doesn't have required client")
+
+    async def test_refresh_tokens_of_two_logins(self) -> None:
+        """Logins of one browser share a session, and their refresh tokens do not overtake each other."""
+        browser, found = self.browser(), []
+        for _ in range(2):
+            pkce = Pkce.make()
+            arrival = await self.log_in(browser, pkce)
+            found.append(json.loads((await self.redeem(arrival.parameters["code"], pkce)).body))
+        self.assertEqual(len({tokens["session_state"] for tokens in found}), 1)
+        one, other = (tokens["refresh_token"] for tokens in found)
+        await self.refresh_beyond(one, other)
+        self.assertEqual((await self.refresh(other)).status, 200)
+
+    async def refresh_beyond(self, refresh_token: str, other: str) -> str:
+        """Refresh again and again until the refresh token is of a later second than ``other``; return it.
+
+        Keycloak's times are whole seconds: within one nothing is older than the rest.
+        """
+        while True:
+            refresh_token = json.loads((await self.refresh(refresh_token)).body)["refresh_token"]
+            if unverified(refresh_token)[1]["iat"] > unverified(other)[1]["iat"]:
+                return refresh_token
 
     async def test_logging_out(self) -> None:
         """The end-session endpoint with an ID token ends the session and leads back to the client."""
