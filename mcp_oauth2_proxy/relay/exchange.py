@@ -303,23 +303,29 @@ class Exchange:
 
 @frozen
 class _Returned:
-    """What goes back to a client of an answer's head, whoever asked, where the answer has this ``length``."""
+    """What goes back to a client of an answer's head, whoever asked, for this ``length`` and ``date``."""
 
     lines: Lines
     is_stream: bool
     length: int | str
+    date: bytes | None
 
 
 def _returned(response: IResponse) -> _Returned:
     """Return it, worked out once for all answers that repeat the head on their connection."""
     notes: dict[str, Any] = getattr(response, "headNotes", {})
     known: _Returned | None = notes.get(_RETURNED)
+    length, date = response.length, getattr(response, "date", None)
     if known is None:
         pairs = _passing(response)
-        known = notes[_RETURNED] = _Returned(ready(pairs), is_event_stream(pairs), response.length)
-    elif known.length != response.length:
-        lines = known.lines.with_length(response.length)
-        known = notes[_RETURNED] = _Returned(lines, known.is_stream, response.length)
+        known = notes[_RETURNED] = _Returned(ready(pairs), is_event_stream(pairs), length, date)
+    elif known.length != length or known.date != date:
+        lines = known.lines
+        if known.length != length:
+            lines = lines.with_length(length)
+        if date is not None and known.date != date:
+            lines = lines.with_date(date)
+        known = notes[_RETURNED] = _Returned(lines, known.is_stream, length, date)
     return known
 
 

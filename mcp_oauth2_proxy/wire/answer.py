@@ -19,6 +19,7 @@ from mcp_oauth2_proxy.wire.head import (
     Pairs,
     announces_body,
     answer_framing,
+    date_of,
     is_phrase,
     kept_for,
     trimmed,
@@ -44,7 +45,9 @@ class AnswerHead:
     reusable: bool
     #: Seconds for which the upstream keeps the connection, if it says so.
     kept: int | None
-    #: What others have made of this head: the same for every answer that repeats it, whatever its length.
+    #: When it was made, as it says.
+    date: bytes | None
+    #: What others have made of this head: the same for all that repeat it, whatever their length and date.
     notes: dict[str, Any] = field(factory=dict, eq=False)
 
     @property
@@ -53,7 +56,7 @@ class AnswerHead:
         return (DATE,) if self.code in (204, 304) else (DATE, LENGTH)
 
     def repeated(self, changed: Mapping[bytes, bytes]) -> AnswerHead:
-        """See :class:`~mcp_oauth2_proxy.wire.repeats.Reading`. The notes know no length, but the date."""
+        """See :class:`~mcp_oauth2_proxy.wire.repeats.Reading`."""
         return AnswerHead(
             self.version,
             self.code,
@@ -62,7 +65,8 @@ class AnswerHead:
             int(changed[LENGTH]) if LENGTH in changed else self.length,
             self.reusable,
             self.kept,
-            {} if DATE in changed else self.notes,
+            changed.get(DATE, self.date),
+            self.notes,
         )
 
 
@@ -248,7 +252,14 @@ class AnswerParser:
         kept = kept_for(self._pairs)
         reusable = reusable and kept != 0
         self._arrived = AnswerHead(
-            (b"HTTP", 1, int(version[2:])), code, self._phrase, self._pairs, length, reusable, kept
+            (b"HTTP", 1, int(version[2:])),
+            code,
+            self._phrase,
+            self._pairs,
+            length,
+            reusable,
+            kept,
+            date_of(self._pairs),
         )
         # llhttp cannot know that this answer has no body.
         self.complete = method == b"HEAD"

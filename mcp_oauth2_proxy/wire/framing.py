@@ -71,11 +71,23 @@ class Lines:
     length: int | None
     #: ``Content-Length`` as it was written.
     length_name: bytes
-    dated: bool
+    #: Where the value of ``Date`` begins in the two of them, if there is one.
+    date_at: int | None
 
     def with_length(self, length: int) -> Lines:
         """Return the lines of an answer that has another length."""
-        return Lines(self.before, self.behind, length, self.length_name, self.dated)
+        return Lines(self.before, self.behind, length, self.length_name, self.date_at)
+
+    def with_date(self, date: bytes) -> Lines:
+        """Return the lines of an answer with another date, of the same size: all usual ones have the same."""
+        before, behind, at = self.before, self.behind, self.date_at
+        if at is None:
+            return self
+        if at < len(before):
+            before = _with_value(before, at, date)
+        else:
+            behind = _with_value(behind, at - len(before), date)
+        return Lines(before, behind, self.length, self.length_name, at)
 
 
 def ready(pairs: Pairs) -> Lines:
@@ -87,7 +99,7 @@ def ready(pairs: Pairs) -> Lines:
     lines: list[bytes] = []
     lengths: list[bytes] = []
     length_name, length_at = b"Content-Length", 0
-    dated = False
+    date_at: int | None = None
     for pair in pairs:
         if not _passes(pair[0]):
             name = pair[0].lower()
@@ -96,12 +108,16 @@ def ready(pairs: Pairs) -> Lines:
                 length_name, length_at = pair[0], len(lines)
             if name in _OURS:
                 continue
-            dated = True
+            date_at = len(_joined(lines)) + len(pair[0]) + 2
         lines.append(b": ".join(pair))
     if _breaks(b"".join(lines)):
         return ready([pair for pair in pairs if not _breaks(b"".join(pair))])
     length = int(lengths[0]) if len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) < 19 else None
-    return Lines(_joined(lines[:length_at]), _joined(lines[length_at:]), length, length_name, dated)
+    return Lines(_joined(lines[:length_at]), _joined(lines[length_at:]), length, length_name, date_at)
+
+
+def _with_value(lines: bytes, at: int, value: bytes) -> bytes:
+    return lines[:at] + value + lines[at + len(value) :]
 
 
 def _joined(lines: list[bytes]) -> bytes:
@@ -128,7 +144,7 @@ def response_head(
     if length is not None and code != 204:
         head.append(b"%b: %d\r\n" % (lines.length_name, length))
     head.append(lines.behind)
-    if not lines.dated:
+    if lines.date_at is None:
         head.append(b"Date: %b\r\n" % date)
     if chunked:
         head.append(b"Transfer-Encoding: chunked\r\n")

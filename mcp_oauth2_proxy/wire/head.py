@@ -171,6 +171,12 @@ def kept_for(pairs: Pairs) -> int | None:
     return min(said, default=None)
 
 
+def date_of(pairs: Pairs) -> bytes | None:
+    """Return when an answer says that it was made; ``None`` where it does not say it once."""
+    said = [value for name, value in pairs if len(name) == 4 and name.lower() == b"date"]
+    return said[0] if len(said) == 1 else None
+
+
 def is_phrase(phrase: bytes) -> bool:
     """Return whether an answer may have this reason phrase."""
     return phrase.isalpha() or _CONTROL.search(phrase) is None

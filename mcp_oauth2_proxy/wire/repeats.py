@@ -37,40 +37,46 @@ class Repeatable(Generic[_Reading]):
     A line that is there twice, or whose value has another form than usual, stays as it is.
     """
 
-    __slots__ = ("_head", "_places", "_read")
+    __slots__ = ("_head", "_pieces", "_read", "_rest", "_values")
 
     def __init__(self, head: bytes, read: _Reading, names: Collection[bytes]) -> None:
         self._head = head
         self._read = read
-        #: Where the values of ``names`` begin and end, and whose they are.
         lowered = head.lower()
-        self._places = sorted(place for name in names if (place := _place(head, lowered, name)) is not None)
+        places = sorted(place for name in names if (place := _place(head, lowered, name)) is not None)
+        #: What stands before each value of ``names``, and whose it is; the values; and what is behind them.
+        self._pieces: list[tuple[bytes, bytes]] = []
+        self._values: list[bytes] = []
+        seen = 0
+        for begin, end, name in places:
+            self._pieces.append((head[seen:begin], name))
+            self._values.append(head[begin:end])
+            seen = end
+        self._rest = head[seen:] if places else b""
 
     def again(self, data: bytes, start: int) -> tuple[_Reading, int] | None:
         """Return what the head at ``start`` is read as, and where it ends; ``None`` for another one."""
         if data.startswith(self._head, start):
             return self._read, start + len(self._head)
-        return self._with_other_values(data, start) if self._places else None
+        return self._with_other_values(data, start) if self._pieces else None
 
     def _with_other_values(self, data: bytes, start: int) -> tuple[_Reading, int] | None:
-        known, changed = self._head, {}
-        places: list[tuple[int, int, bytes]] = []
-        at, seen = start, 0
-        for begin, end, name in self._places:
-            between = known[seen:begin]
-            value = _VALUES[name].match(data, at + len(between))
-            if value is None or not data.startswith(between, at):
+        values, changed, at = [], {}, start
+        for (piece, name), known in zip(self._pieces, self._values, strict=True):
+            if not data.startswith(piece, at):
                 return None
-            places.append((value.start() - start, value.end() - start, name))
-            if value[0] != known[begin:end]:
-                changed[name] = value[0]
-            at, seen = value.end(), end
+            found = _VALUES[name].match(data, at + len(piece))
+            if found is None:
+                return None
+            value, at = found[0], found.end()
+            values.append(value)
+            if value != known:
+                changed[name] = value
         # It begins with the end of a line: there is no more to the last value.
-        rest = known[seen:]
-        if not data.startswith(rest, at):
+        if not data.startswith(self._rest, at):
             return None
-        end = at + len(rest)
-        self._head, self._places = data[start:end], places
+        end = at + len(self._rest)
+        self._head, self._values = data[start:end], values
         self._read = self._read.repeated(changed)
         return self._read, end
 

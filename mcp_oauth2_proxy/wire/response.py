@@ -35,7 +35,9 @@ class WireResponse:
         self.code = head.code
         self.phrase = head.phrase
         self.rawHeaders = head.pairs
-        #: For what is made of the head: answers of one connection that repeat it share it.
+        self.date = head.date
+        #: For what is made of the head: answers of one connection that repeat it share it, whatever their
+        #: length and date.
         self.headNotes = head.notes
         self.length = UNKNOWN_LENGTH if head.length is None else head.length
         self.abort = abort

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from mcp_oauth2_proxy.wire.framing import MAX_PHRASE, response_head
+from mcp_oauth2_proxy.wire.framing import MAX_PHRASE, ready, response_head
 from mcp_oauth2_proxy.wire.head import Head, Rejection, judge_head, kept_for
 from mcp_oauth2_proxy.wire.headers import RawHeaders
 from mcp_oauth2_proxy.wire.limits import MAX_TARGET_BYTES
@@ -151,6 +151,23 @@ class Answers(SynchronousTestCase):
         self.assertLessEqual(names.count(b"content-length") + names.count(b"transfer-encoding"), 1)
         self.assertLessEqual(len(names), len(pairs) + 3)
         self.assertFalse(any(b"\n" in line or b"\0" in line for line in lines))
+
+    @given(
+        st.lists(
+            st.sampled_from([(b"Date", DATE), (b"date", DATE), (b"X", DATE), (b"content-length", b"5")]),
+            max_size=4,
+            unique_by=lambda pair: pair[0].lower(),
+        )
+    )
+    def test_another_date_and_length(self, pairs: list[tuple[bytes, bytes]]) -> None:
+        """Lines that were made ready once say another date and length as if they had been made for them."""
+        later = DATE.replace(b"00:00:00", b"23:59:59")
+        other = {b"date": later, b"content-length": b"678"}
+        expected = ready([(name, other.get(name.lower(), value)) for name, value in pairs])
+        lines = ready(pairs)
+        if lines.length is not None:
+            lines = lines.with_length(678)
+        self.assertEqual(lines.with_date(later), expected)
 
     def test_a_broken_phrase(self) -> None:
         """A reason phrase that would break the head gives way to the usual one; the lines stay."""
