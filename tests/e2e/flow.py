@@ -10,31 +10,27 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-import yaml
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import deferToThread
 from twisted.protocols.portforward import ProxyFactory
 
-from mcp_oauth2_proxy.config.load import load_config
-from mcp_oauth2_proxy.config.model import Config
 from mcp_oauth2_proxy.demo.client import mcp_client
 from mcp_oauth2_proxy.demo.exchange import Exchange
 from mcp_oauth2_proxy.facade.grants import RefreshGrant
 from mcp_oauth2_proxy.facade.sealing import Sealer
 from mcp_oauth2_proxy.facade.spent import GRACE
-from mcp_oauth2_proxy.service import ProxyService
 from tests.e2e.application import CALLBACK, Application, document
 from tests.keycloak_contract.harness import ContractCase, Pkce
 from tests.support.browser import Answer, Browser, Crowd
 from tests.support.documents import DocumentHost
 from tests.support.keycloak import CREDENTIALS as C
-from tests.support.program import free_port, wait_until
-from tests.support.proxy import Proxy, answers
+from tests.support.program import free_port
+from tests.support.proxy import Proxy
 from tests.support.reactor import LaterReactor, global_reactor
+from tests.support.service import start_service
 from tests.support.upstream import sample_server
 
 #: Seconds within which the proxy has noticed that Keycloak is back.
@@ -273,25 +269,10 @@ class Flow(FlowCase):
 class Reuse(FlowCase):
     """A refresh token that comes again, in a realm that rotates them; the service runs in this process."""
 
-    async def service(self, reactor: Any) -> Config:
-        """Start the service by the clock of ``reactor``."""
-        port = free_port()
-        configuration = self.configuration(baseUrl=f"http://127.0.0.1:{port}")
-        configuration["server"] = {"listenAddress": f"127.0.0.1:{port}", "shutdownGrace": "0s"}
-        path = Path(self.mktemp())
-        path.write_text(yaml.safe_dump(configuration), encoding="utf-8")
-        config = load_config(str(path), {}).config
-        service = ProxyService(config, reactor, on_fatal=self.fail)
-        service.startService()
-        self.addCleanup(service.stopService)
-        ready = f"http://127.0.0.1:{port}/readyz"
-        await deferToThread(wait_until, lambda: answers(ready), "the service is ready", 30)
-        return config
-
     async def test_after_the_grace(self) -> None:
         """Within half a minute it is a retry; later the login ends, here and at Keycloak."""
         reactor = LaterReactor()
-        config = await self.service(reactor)
+        config = await start_service(self, reactor, self.configuration())
         application = Application(global_reactor(), f"{config.auth.base_url}/mcp")
         first = (await application.log_in())["refresh_token"]
         second = document(await application.refresh(first))
