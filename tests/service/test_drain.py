@@ -9,6 +9,9 @@ from twisted.trial.unittest import TestCase
 
 from tests.service.scene import PATIENCE, Scene, connect, exchange
 
+#: A grace that does not end while a test looks at what is done within it.
+LONG = {"shutdownGrace": "60s"}
+
 
 class Drain(TestCase):
     """The started program, stopped while it works."""
@@ -26,7 +29,7 @@ class Drain(TestCase):
 
     def test_a_running_request_finishes(self) -> None:
         """A request that was accepted before SIGTERM gets its whole answer; a new connection is refused."""
-        proxy = self.scene.start()
+        proxy = self.scene.start(server=LONG)
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(exchange, proxy.port, self.get("/slow"))
             self.assertTrue(self.scene.entered.wait(PATIENCE))
@@ -41,7 +44,7 @@ class Drain(TestCase):
 
     def test_readiness_while_draining(self) -> None:
         """Who asks on a connection that is still open hears 503 and why."""
-        proxy = self.scene.start()
+        proxy = self.scene.start(server=LONG)
         with ThreadPoolExecutor(1) as pool, connect(proxy.port) as held:
             # Half a request keeps this connection from being idle.
             held.sendall(b"GET /readyz HTTP/1.1\r\nHost: h\r\n")
@@ -59,7 +62,7 @@ class Drain(TestCase):
 
     def test_idle_streams_end_cleanly(self) -> None:
         """A quiet event stream ends whole, long before the grace is over: its client comes back."""
-        proxy = self.scene.start(server={"shutdownGrace": "60s"})
+        proxy = self.scene.start(server=LONG)
         with connect(proxy.port) as client:
             client.sendall(self.get("/events"))
             self.assertTrue(self.scene.entered.wait(PATIENCE))

@@ -98,7 +98,7 @@ class Serving(CrewCase):
 
     def test_the_supervisor_is_killed(self) -> None:
         """Its workers finish what is under way, and then leave port and directory to the next one."""
-        proxy = self.start()
+        proxy = self.start(server={"shutdownGrace": "20s"})
         directory, pids = self.private_directory(proxy), self.pids(proxy)
         supervisor = self.supervisor(proxy)
         with ThreadPoolExecutor(1) as pool:
