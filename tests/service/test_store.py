@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -72,20 +71,38 @@ class StoreCase(TestCase):
     def outage(self, proxy: Proxy, client_id: str) -> None:
         """The store is down: logins are told so at once, and everything else goes on."""
         self.assertTrue(self.wait_for_readiness(proxy, 503).startswith("store: "))
-        begun = time.monotonic()
+        proxy.program.wait_for("the store is down: ", PATIENCE)
+        before = len(self.refusals(proxy))
         for _ in range(5):
             status, head, error = self.redeem(proxy, client_id)
             self.assertEqual((status, error), (503, "temporarily_unavailable"))
             self.assertIn(b"\r\nretry-after: ", head.lower())
             self.assertEqual(self.call(proxy), 200)
             self.assertEqual(proxy.health(), (200, "ok"))
-        self.assertLess(time.monotonic() - begun, 5, "nobody waits for a store that is known to be down")
+        wait_until(lambda: len(self.refusals(proxy)) == before + 5, "the log tells why", PATIENCE)
+        # Nobody has waited for it: who does is told that it did not answer.
+        self.assertEqual(
+            {why.partition(":")[0] for why in self.refusals(proxy)[before:]}, {"the store is down"}
+        )
         self.register(proxy)  # needs no store
+
+    def refusals(self, proxy: Proxy) -> list[str]:
+        """Return why codes could not be looked up so far, as the log tells it."""
+        return [
+            line["detail"]
+            for line in proxy.log_lines()
+            if line.get("reason") == "store_unavailable" and "detail" in line
+        ]
 
     def recovered(self, proxy: Proxy, client_id: str) -> None:
         """The store is back: so is everything, by itself."""
         self.wait_for_readiness(proxy, 200)
-        self.assertEqual(self.redeem(proxy, client_id)[::2], (400, "invalid_grant"))
+
+        def redeemed() -> bool:
+            return self.redeem(proxy, client_id)[::2] == (400, "invalid_grant")
+
+        # Where a store is given half a second, one that is slow for once is no outage.
+        wait_until(redeemed, "codes are looked up", PATIENCE, proxy.program)
         self.assertEqual(self.call(proxy), 200)
 
 
@@ -120,9 +137,7 @@ class Redis(StoreCase):
         self.recovered(proxy, client_id)
         self.server.pause()
         self.addCleanup(self.server.resume)
-        begun = time.monotonic()
         self.assertEqual(self.redeem(proxy, client_id)[::2], (503, "temporarily_unavailable"))
-        self.assertLess(time.monotonic() - begun, 5)
         self.outage(proxy, client_id)
         self.server.resume()
         self.recovered(proxy, client_id)
@@ -143,9 +158,7 @@ class Redis(StoreCase):
         self.server.pause()
         self.addCleanup(self.server.resume)
         self.assertEqual(self.redeem(proxy, self.register(proxy))[0], 503)
-        begun = time.monotonic()
         self.assertEqual(proxy.stop(), 0)
-        self.assertLess(time.monotonic() - begun, PATIENCE / 2)
 
 
 class Sqlite(StoreCase):
