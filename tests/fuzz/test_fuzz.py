@@ -27,7 +27,8 @@ class Fuzz(SynchronousTestCase):
 
     def test_a_planted_defect(self) -> None:
         """An input that breaks a rule ends the run and is kept."""
-        report = Fuzzing("planted", seconds=60, cache=self.cache()).report()
+        # It is found within a second or two, where this lane is let run: others come first.
+        report = Fuzzing("planted", seconds=600, cache=self.cache()).report()
         self.assertEqual(len(report.findings), 1)
         self.assertTrue(report.findings[0].startswith(b"GET "))
         self.assertIn("the planted defect", report.text)

@@ -99,6 +99,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    # With the usual five, of a hundred connections at once some are dropped, and tried again a second later.
+    request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A proxy that cuts its upstream is what some tests are about."""
