@@ -11,7 +11,9 @@ from typing import Any
 
 import uvloop
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.base import DelayedCall
 from twisted.internet.interfaces import IConnector, IListeningPort
+from twisted.internet.posixbase import PosixReactorBase
 from twisted.internet.protocol import ClientFactory, Factory
 from twisted.internet.tcp import Client, Connector, Port
 from twisted.python.log import callWithLogger
@@ -60,6 +62,19 @@ class WireReactor(AsyncioSelectorReactor):
     def reads(self, transport: Any) -> bool:
         """Return whether ``transport`` wants to read."""
         return transport in self._readers
+
+    def callLater(
+        self, delay: float, callable: Callable[..., Any], *args: object, **kw: object
+    ) -> DelayedCall:
+        """See :class:`twisted.internet.interfaces.IReactorTime`.
+
+        Twisted's sorts each call in at once. Nearly all of them are timeouts: they come after one that is
+        waited for already, and are cancelled before it has come.
+        """
+        call = PosixReactorBase.callLater(self, delay, callable, *args, **kw)
+        if self._scheduledAt is None or self._asyncioEventloop.time() + delay < self._scheduledAt:
+            self._reschedule()
+        return call
 
     def listenTCP(
         self, port: int, factory: Factory[Any], backlog: int = 50, interface: str = ""
