@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
@@ -125,7 +126,11 @@ class ClientConnection(Protocol):
 
     def connectionMade(self) -> None:
         """Connected: small writes go out at once, and a dead peer is noticed in time."""
-        tune(self.transport)
+        transport: Any = self.transport
+        tune(transport)
+        if isinstance(transport, FileDescriptor):
+            # The endpoint has told us, and would only pass on each byte.
+            transport.protocol = self
 
     def dataReceived(self, data: bytes) -> None:
         """Parse the answer; whatever comes without having been asked for ends the connection."""

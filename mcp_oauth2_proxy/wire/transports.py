@@ -6,10 +6,13 @@ system calls and a turn of the loop for each write.
 
 from __future__ import annotations
 
+import os
 import socket
+from collections.abc import Callable
+from errno import EINPROGRESS
 from typing import Any
 
-from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost, getConnectError
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.tcp import Client, Connection, Server
 
@@ -74,4 +77,40 @@ class ServerTransport(WritingAtOnce, Server):
 
 
 class ClientTransport(WritingAtOnce, Client):
-    """The transport of a connection that was made here."""
+    """The transport of a connection that was made here.
+
+    Twisted's begins in a turn of its own, is told of by both reader and writer, asks twice, and leaves the
+    event loop between being connected and reading.
+    """
+
+    def _finishInit(
+        self, whenDone: Callable[[], None] | None, skt: socket.socket, error: Exception | None, reactor: Any
+    ) -> None:
+        if whenDone is None or self._requiresResolution:
+            super()._finishInit(whenDone, skt, error, reactor)
+            return
+        Connection.__init__(self, skt, None, reactor)  # type: ignore[arg-type]
+        self._setRealAddress(self.addr)  # which calls what follows
+
+    def doConnect(self) -> None:
+        """Begin. Whatever comes of it is told in another turn."""
+        refused = self.socket.connect_ex(self.realAddress)
+        if refused in (0, EINPROGRESS):
+            self.doWrite = self._connected  # type: ignore[method-assign]
+            self.startWriting()
+        else:
+            self.reactor.callLater(0, self.failIfNotConnected, _why(refused))
+
+    def _connected(self) -> None:
+        refused = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if refused:
+            self.failIfNotConnected(_why(refused))
+            return
+        del self.doWrite
+        self.startReading()
+        self.stopWriting()
+        self._connectDone()
+
+
+def _why(refused: int) -> ConnectError:
+    return getConnectError((refused, os.strerror(refused)))

@@ -47,12 +47,11 @@ def vanish() -> None:
 
 def towards_upstreams() -> list[Any]:
     """Return the proxy's own connections to upstreams."""
-    found = []
-    for transport in global_reactor().getReaders():
-        protocol = getattr(transport, "protocol", None)
-        if isinstance(getattr(protocol, "_wrappedProtocol", None), ClientConnection):
-            found.append(transport)
-    return found
+    return [
+        transport
+        for transport in global_reactor().getReaders()
+        if isinstance(getattr(transport, "protocol", None), ClientConnection)
+    ]
 
 
 class Vanishing(TestCase):
