@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Connection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import PotentialDataLoss
@@ -128,7 +128,7 @@ class ClientConnection(Protocol):
         """Connected: small writes go out at once, and a dead peer is noticed in time."""
         transport: Any = self.transport
         tune(transport)
-        if isinstance(transport, FileDescriptor):
+        if isinstance(transport, Connection):
             # The endpoint has told us, and would only pass on each byte.
             transport.protocol = self
 

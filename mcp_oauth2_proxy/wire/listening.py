@@ -10,6 +10,8 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.tcp import Port
 from twisted.python.failure import Failure
 
+from mcp_oauth2_proxy.wire.sockets import tune_socket
+
 #: Connections the kernel holds for us before they are accepted: a burst of clients is not turned away.
 BACKLOG = 1024
 
@@ -93,8 +95,11 @@ def bind(address: str) -> socket.socket:
 def listen(bound: socket.socket) -> None:
     """Have a socket of :func:`open_sockets` listen, unless it does.
 
+    What it accepts is tuned from the beginning.
+
     :raises CannotListen: somebody else has begun to listen there since it was bound.
     """
+    tune_socket(bound)
     if bound.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         return  # with the queue's length that whoever made it wanted
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -40,10 +41,23 @@ def tune(transport: Any, quiet: int = _QUIET, again: int = _AGAIN, vanished: int
     After ``vanished`` seconds it has; a ``quiet`` one is asked after so many, and ``again`` after so many.
     """
     connection = _socket(transport)
-    if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    for level, option, value in _options(quiet, again, vanished):
-        connection.setsockopt(level, option, value)
+    if connection is not None:
+        tune_socket(connection, quiet, again, vanished)
+
+
+def tune_socket(
+    connection: socket.socket, quiet: int = _QUIET, again: int = _AGAIN, vanished: int = VANISHED
+) -> None:
+    """Do so for a socket. One that listens hands it on to what it accepts, where the system does (Linux).
+
+    Then there is nothing left to do for these: the option that is set last is there.
+    """
+    options = _options(quiet, again, vanished)
+    level, last, value = options[-1]
+    with suppress(OSError):  # it is no TCP, and needs none of this; or it has just been reset
+        if connection.getsockopt(level, last) != value:
+            for level, option, value in options:
+                connection.setsockopt(level, option, value)
 
 
 def arrivals(transport: Any) -> Callable[[], bool]:

@@ -113,4 +113,5 @@ class ClientTransport(WritingAtOnce, Client):
 
 
 def _why(refused: int) -> ConnectError:
-    return getConnectError((refused, os.strerror(refused)))
+    error: ConnectError = getConnectError((refused, os.strerror(refused)))
+    return error

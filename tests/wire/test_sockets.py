@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from unittest import SkipTest
 
 from twisted.internet import reactor
@@ -13,6 +14,7 @@ from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 
 from mcp_oauth2_proxy.wire.connection import ClientConnection
+from mcp_oauth2_proxy.wire.listening import bind, listen
 from mcp_oauth2_proxy.wire.site import WireSite
 from mcp_oauth2_proxy.wire.sockets import VANISHED, tune
 
@@ -23,7 +25,9 @@ class Vanished(TestCase):
     timeout = 20
 
     def assert_tuned(self, transport: object) -> None:
-        connection = transport.socket  # type: ignore[attr-defined]
+        self.assert_options(transport.socket)  # type: ignore[attr-defined]
+
+    def assert_options(self, connection: socket.socket) -> None:
         self.assertTrue(connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
         self.assertTrue(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         if not hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -59,6 +63,19 @@ class Vanished(TestCase):
         self.assert_tuned(channel.transport)
         connection.abort()
         await gone
+
+    def test_handed_on(self) -> None:
+        """What Linux accepts where the proxy listens has them from its first moment, at no cost."""
+        if sys.platform != "linux":
+            raise SkipTest("other systems may leave it to each connection")
+        with bind("127.0.0.1:0") as bound:
+            listen(bound)
+            client = socket.create_connection(bound.getsockname())
+            self.addCleanup(client.close)
+            bound.setblocking(True)
+            accepted, _ = bound.accept()
+        self.addCleanup(accepted.close)
+        self.assert_options(accepted)
 
     def test_what_is_no_tcp(self) -> None:
         """A UNIX socket or a transport in memory has none of these options, and needs none."""
