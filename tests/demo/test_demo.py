@@ -78,10 +78,10 @@ class Demo(SynchronousTestCase):
         """Without ``--once`` it stays up with URL, user and password; Ctrl-C ends it with 0."""
         program = self.demo()
         found = program.wait_for(r"URL +(http://127\.0\.0\.1:\d+/mcp)", _PATIENCE)
-        program.wait_for(r"user +alice\n +password +wonderland\n", 5)
-        program.wait_for(r"Ctrl-C", 5)
+        program.wait_for(r"user +alice\n +password +wonderland\n", _PATIENCE)
+        program.wait_for(r"Ctrl-C", _PATIENCE)
         self.assertEqual(get(found[1])[0], 401)
-        program.wait_for(r"The proxy's log:\n(.*\n)*.*/mcp", 10)
+        program.wait_for(r"The proxy's log:\n(.*\n)*.*/mcp", _PATIENCE)
         self.assertEqual(program.stop(signal.SIGINT, timeout=30), 0, program.output)
         self.assertNotIn("Traceback", program.output)
         with self.assertRaises(OSError):
