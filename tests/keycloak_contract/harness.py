@@ -129,3 +129,7 @@ class ContractCase(TestCase):
         """The answer is this OAuth error."""
         expected = {"error": error, "error_description": description}
         self.assertEqual((answer.status, json.loads(answer.body)), (status, expected))
+
+    def assert_lasts(self, claims: dict[str, Any], seconds: int) -> None:
+        """A token is good for so long: Keycloak looks at its clock for ``iat`` and once more for ``exp``."""
+        self.assertIn(claims["exp"] - claims["iat"], (seconds, seconds + 1))
