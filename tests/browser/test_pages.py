@@ -19,6 +19,7 @@ from twisted.web.server import Request
 from tests.browser.chromium import Chromium, chromium
 from tests.e2e import flow
 from tests.facade.world import VERIFIER, challenge_of
+from tests.support.builds import INSTALL_TIMEOUT
 from tests.support.certificates import private_ca
 from tests.support.double import RunningDouble
 from tests.support.keycloak import CREDENTIALS as C
@@ -62,6 +63,8 @@ def in_thread(
 
 class BrowserCase(flow.FlowCase):
     """The started program, the embedded identity provider, and a callback by http and https."""
+
+    timeout = flow.FlowCase.timeout + INSTALL_TIMEOUT
 
     def setUp(self) -> None:
         reactor = global_reactor()

@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 
 from tests.e2e import flow
 from tests.support.browser import Arrival, Browser
+from tests.support.builds import INSTALL_TIMEOUT
 from tests.support.double import RunningDouble
 from tests.support.keycloak import CREDENTIALS as C
 from tests.support.keycloak import real_keycloak
@@ -82,6 +83,7 @@ class OnKeycloak:
 class ClientCase(flow.FlowCase):
     """The embedded identity provider, and clients in processes of their own."""
 
+    timeout = flow.FlowCase.timeout + INSTALL_TIMEOUT
     #: Settings of the provider's realm.
     realm: Mapping[str, Any] = {}
 

@@ -7,17 +7,15 @@ from pathlib import Path
 from twisted.internet.threads import deferToThread
 
 from tests.clients_real.scene import ClientCase, OnKeycloak
-from tests.support.builds import build, cache
+from tests.support.builds import INSTALL_TIMEOUT, build, cache
 
 _SOURCE = Path(__file__).parent / "drivers" / "go"
-#: Seconds for one build: four on an idle machine with a warm module cache.
-_BUILD_TIMEOUT = 300
 
 
 def driver() -> str:
     """Return the built driver; raises SkipTest where it cannot be built."""
     program = str(cache() / "go-driver")
-    build(["go", "build", "-o", program, "."], _SOURCE, timeout=_BUILD_TIMEOUT)
+    build(["go", "build", "-o", program, "."], _SOURCE, timeout=INSTALL_TIMEOUT)
     return program
 
 

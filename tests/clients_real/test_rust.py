@@ -7,11 +7,9 @@ from pathlib import Path
 from twisted.internet.threads import deferToThread
 
 from tests.clients_real.scene import ClientCase, OnKeycloak
-from tests.support.builds import build, cache
+from tests.support.builds import INSTALL_TIMEOUT, build, cache
 
 _SOURCE = Path(__file__).parent / "drivers" / "rust"
-#: Seconds for one build: 62 on an idle machine that has to fetch every crate, under one when nothing changed.
-_BUILD_TIMEOUT = 300
 
 
 def driver() -> str:
@@ -20,7 +18,7 @@ def driver() -> str:
     build(
         ["cargo", "build", "--quiet", "--locked", "--target-dir", str(target)],
         _SOURCE,
-        timeout=_BUILD_TIMEOUT,
+        timeout=INSTALL_TIMEOUT,
     )
     return str(target / "debug" / "driver")
 

@@ -15,6 +15,7 @@ from twisted.internet.threads import deferToThread
 
 from tests.clients_real.scene import Child, ClientCase
 from tests.conformance.tap import Tap, differences
+from tests.support.builds import INSTALL_TIMEOUT
 from tests.support.node import node_project
 from tests.support.program import free_port
 from tests.support.proxy import Proxy
@@ -55,8 +56,6 @@ class Conformance(ClientCase):
 class Authorization(Conformance):
     """``authorization``: the metadata, and an authorization-code grant."""
 
-    timeout = 180
-
     async def passes(self, revision: str) -> None:
         """Register a client for the suite, be its person, and see that every check passes."""
         proxy = await self.proxy()
@@ -95,7 +94,7 @@ class Authorization(Conformance):
 class Server(Conformance):
     """``server``: what it finds directly it finds through the proxy."""
 
-    timeout = 300
+    timeout = 300 + INSTALL_TIMEOUT
 
     async def found(self, url: str, revision: str, token: str | None = None) -> Counter[tuple[str, str]]:
         """Return each check's id and status, as often as it came."""

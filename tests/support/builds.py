@@ -9,6 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from unittest import SkipTest
 
+#: Seconds for what is fetched or compiled once, by the first test that needs it, which has so much more time:
+#: the largest takes a minute where nothing else runs.
+INSTALL_TIMEOUT = 600
+
 
 def cache() -> Path:
     """Return the project's cache directory (XDG Base Directory Specification), which exists."""

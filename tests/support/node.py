@@ -14,12 +14,10 @@ import subprocess
 from pathlib import Path
 from unittest import SkipTest
 
-from tests.support.builds import cache
+from tests.support.builds import INSTALL_TIMEOUT, cache
 from tests.support.program import REPOSITORY
 
 _PROJECTS = REPOSITORY / "tests" / "node"
-#: Seconds for one ``npm ci``: ten on an idle machine with a near registry.
-_INSTALL_TIMEOUT = 600
 
 
 def node_project(name: str) -> Path:
@@ -59,7 +57,7 @@ def _install(files: list[Path], home: Path) -> None:
         cwd=home,
         capture_output=True,
         text=True,
-        timeout=_INSTALL_TIMEOUT,
+        timeout=INSTALL_TIMEOUT,
         check=False,
     )
     if done.returncode != 0:

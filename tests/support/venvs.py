@@ -14,10 +14,7 @@ import sys
 from pathlib import Path
 from unittest import SkipTest
 
-from tests.support.builds import cache
-
-#: Seconds for one installation: twenty on an idle machine with a near index.
-_INSTALL_TIMEOUT = 600
+from tests.support.builds import INSTALL_TIMEOUT, cache
 
 
 def python_with(requirements: Path) -> Path:
@@ -41,7 +38,7 @@ def _make(home: Path, requirements: Path) -> None:
         [sys.executable, "-m", "venv", str(home)],
         [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", "--requirement", str(requirements)],
     ):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_TIMEOUT, check=False)
         if done.returncode != 0:
             reason = f"{requirements.name} cannot be installed: {done.stderr.strip()[-300:]}"
             if os.environ.get("REQUIRE_NODE") == "1":
