@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from mcp_oauth2_proxy.wire.limits import Limits
 from tests.smuggling import grammar
 from tests.smuggling.cases import answer_cases, request_cases
 from tests.smuggling.judgements import (
@@ -61,6 +62,11 @@ class Requests(SynchronousTestCase):
         """The corpus itself, cut at every byte."""
         for data in REQUESTS:
             check_requests(data)
+
+    def test_two_faults(self) -> None:
+        """A head with a line too many, and behind it a broken one, is refused however it is read."""
+        head = b"GET / HTTP/1.1\r\nHost: h\r\n" + b"X: y\r\n" * Limits().max_header_lines + b"X\r\n\r\n"
+        self.assertIn(check_requests(head).refusal, (400, 431))
 
     @often
     @given(pipelines)
