@@ -15,7 +15,7 @@ from twisted.web.iweb import IAgent, IBodyProducer, IPolicyForHTTPS, IResponse
 from zope.interface import implementer
 
 from mcp_oauth2_proxy.wire.connection import ClientConnection
-from mcp_oauth2_proxy.wire.errors import NotSent, UpstreamGone
+from mcp_oauth2_proxy.wire.errors import NotSent
 from mcp_oauth2_proxy.wire.requests import request_head
 from mcp_oauth2_proxy.wire.trust import TrustPolicy
 
@@ -25,9 +25,6 @@ _DEFAULT_PORTS = {b"http": 80, b"https": 443}
 #: Unused connections kept to one upstream. With fewer than there are clients at work, most requests
 #: would open one of their own, which costs five times the request.
 MAX_IDLE = 4096
-#: Methods that may be sent a second time where the first try found a connection that had just been
-#: closed (RFC 9110 section 9.2.2). A POST may have been acted upon, and is never repeated.
-_IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"PUT"})
 
 _Key = tuple[bytes, bytes]
 
@@ -74,11 +71,11 @@ class WireAgent:
         key = (scheme, authority)
         connection = self._take(key)
         if connection is None:
-            return self._on_a_new_one(key, method, head, bodyProducer)
-        answer = connection.send(method, head, bodyProducer)
-        repeatable = bodyProducer is None and method in _IDEMPOTENT
-        answer.addErrback(self._another_way, connection, key, method, head if repeatable else None)
-        return answer  # type: ignore[return-value]
+            connecting: Deferred[Any] = self._connect(key)
+            return connecting.addCallback(lambda connection: connection.send(method, head, bodyProducer))
+        answer: Deferred[Any] = connection.send(method, head, bodyProducer)
+        answer.addErrback(self._another_way, key, method)
+        return answer
 
     def closeIdle(self) -> None:
         """Close the connections that wait for a request."""
@@ -86,26 +83,16 @@ class WireAgent:
             for connection in list(connections):
                 connection.abort()
 
-    def _on_a_new_one(
-        self, key: _Key, method: bytes, head: bytes, body: IBodyProducer | None
-    ) -> Deferred[IResponse]:
-        connecting: Deferred[Any] = self._connect(key)
-        return connecting.addCallback(lambda connection: connection.send(method, head, body))
+    def _another_way(self, failure: Failure, key: _Key, method: bytes) -> Failure | Deferred[Any]:
+        """Send a request over a new connection of which nothing was sent over its first one, a kept one.
 
-    def _another_way(
-        self, failure: Failure, connection: ClientConnection, key: _Key, method: bytes, head: bytes | None
-    ) -> Failure | Deferred[IResponse]:
-        """Send a request over a new connection whose first one, a kept one, turned out to be closed.
-
-        What was not sent at all is sent now. ``head`` is there where a request may be sent twice.
+        What may have been sent is not sent again, of whatever method: it may have been acted upon.
         """
         error = failure.value
-        if isinstance(error, NotSent):
-            another: Deferred[Any] = self._connect(key)
-            return another.addCallbacks(lambda connection: connection.carry(method, error), error.give_up)
-        if head is not None and isinstance(error, UpstreamGone) and not connection.heard:
-            return self._on_a_new_one(key, method, head, None)
-        return failure
+        if not isinstance(error, NotSent):
+            return failure
+        another: Deferred[Any] = self._connect(key)
+        return another.addCallbacks(lambda connection: connection.carry(method, error), error.give_up)
 
     def _take(self, key: _Key) -> ClientConnection | None:
         idle = self._idle.get(key)

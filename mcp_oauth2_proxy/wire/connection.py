@@ -63,7 +63,7 @@ class ClientConnection(Protocol):
         #: Seconds for which the upstream keeps the connection, if it says so.
         self._kept: int | None = None
         #: Whether a byte of the answer to the present request has come.
-        self.heard = False
+        self._heard = False
         #: Whether the connection has carried a request before the present one.
         self.reused = False
 
@@ -95,7 +95,7 @@ class ClientConnection(Protocol):
         waiting: Deferred[WireResponse] = Deferred(self._cancelled)
         self._waiting = waiting
         self._response = self._error = None
-        self.heard = False
+        self._heard = False
         self._parser.expect(method)
         self._deadline.set(self._head_timeout)
         self._written, self._has_body = len(data), False
@@ -137,12 +137,12 @@ class ClientConnection(Protocol):
         if self.idle or self._error is not None:
             self.abort()
             return
-        if self.reused and not self.heard and (request := self._take_back()) is not None:
+        if self.reused and not self._heard and (request := self._take_back()) is not None:
             # An answer to what has not been asked: some servers say 408 before they hang up.
             self.abort()
             self._end(request)
             return
-        self.heard = True
+        self._heard = True
         parser = self._parser
         try:
             parser.feed(data)

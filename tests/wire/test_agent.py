@@ -461,24 +461,14 @@ class Pool(SynchronousTestCase):
         self.wires[0].close()
         self.finish(self.get(), self.wires[1])
 
-    def test_closed_just_now(self) -> None:
-        """A GET that meets a connection closed at this moment is sent once more, on a new one."""
-        self.finish(self.get(), self.wires[0])
-        waiting = self.get()
-        self.wires[0].close()
-        self.finish(waiting, self.wires[1])
-        waiting = self.get()
-        self.wires[1].close()
-        self.wires[2].close()
-        self.failureResultOf(waiting, UpstreamGone)
-
-    def test_a_post_is_never_sent_twice(self) -> None:
-        """Whether the upstream has acted upon it cannot be known."""
-        self.finish(self.get(), self.wires[0])
-        waiting = self.get(b"POST")
-        self.wires[0].close()
-        self.failureResultOf(waiting, UpstreamGone)
-        self.assertEqual(len(self.wires), 1)
+    def test_nothing_is_sent_twice(self) -> None:
+        """Whether the upstream has acted upon what it was sent cannot be known, whatever it was."""
+        for number, method in enumerate((b"POST", b"GET", b"DELETE")):
+            self.finish(self.get(), self.wires[number])
+            waiting = self.get(method)
+            self.wires[number].close()
+            self.failureResultOf(waiting, UpstreamGone)
+            self.assertEqual(len(self.wires), number + 1)
 
     def test_close_idle(self) -> None:
         """At the end the kept connections are closed."""
