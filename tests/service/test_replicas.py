@@ -100,6 +100,8 @@ class ReplicaCase(TestCase):
                 "upstream": {"url": "http://127.0.0.1:1"},
                 "auth": {"issuerUrl": issuer, **client, **auth},
                 "store": {"url": store},
+                # What is under way when one is stopped ends when the test says so.
+                "server": {"shutdownGrace": "20s"},
             }
         )
         self.addCleanup(deferToThread, proxy.stop)
