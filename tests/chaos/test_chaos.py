@@ -13,6 +13,8 @@ from tests.support.redis import redis_server
 
 #: Seconds of faults where nobody says otherwise.
 _SHORT, _IN_CI = 15, 60
+#: The same faults each time: what fails here has to do with what was changed. ``make chaos`` draws others.
+_SEED = "1"
 #: Seconds beyond them for starting, and for episodes that end later.
 _PATIENCE = 180
 
@@ -26,7 +28,7 @@ class Chaos(TestCase):
         redis_server()
         default = _IN_CI if os.environ.get("CI") == "true" else _SHORT
         seconds = float(os.environ.get("CHAOS_SECONDS") or default)
-        options = ["--seconds", str(seconds), "--seed", os.environ.get("CHAOS_SEED", "")]
+        options = ["--seconds", str(seconds), "--seed", os.environ.get("CHAOS_SEED") or _SEED]
         program = Program([sys.executable, "-m", "tests.chaos", *options])
         self.addCleanup(program.kill)
         code = program.wait(seconds + _PATIENCE)

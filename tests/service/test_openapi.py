@@ -61,6 +61,7 @@ class Description(TestCase):
                         "run",
                     ),
                     *(str(DESCRIPTION), "--url", proxy.base_url, "--no-color", "--max-examples", "200"),
+                    *("--generation-deterministic", "--seed", "1"),
                     *("--phases", "examples,coverage,fuzzing", "--mode", "all"),
                     "--checks",
                     "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
