@@ -59,7 +59,8 @@ class Host(Protocol):
 class Sockets(TestCase):
     """A host behind TLS on 127.0.0.1, whose name the test's own lookup resolves."""
 
-    timeout = 20
+    #: Against hanging only: a name server that cannot be reached is given up by the system, in its own time.
+    timeout = 120
 
     def setUp(self) -> None:
         self.reactor = global_reactor()
