@@ -99,10 +99,16 @@ class Logout(LogoutCase):
         await self.end_session(unverified(token)[1]["sid"])
         for stream in streams:
             await stream
+        while self.who_knows(proxy) != {1, 2}:  # a worker that had no stream hears of it a moment later
+            await application.call(token)
         await self.assert_out(application, tokens, proxy)
         arrival, pkce = await application.authorize()
         again = document(await application.redeem(arrival.parameters["code"], pkce))
         self.assert_initialized(await application.call(again["access_token"]))
+
+    def who_knows(self, proxy: Proxy) -> set[int]:
+        """Return the workers that have ended a stream, or refused a token, because its session has ended."""
+        return {line["worker"] for line in proxy.log_lines() if line.get("reason") == "token_session_ended"}
 
     async def test_revoked(self) -> None:
         """A client that gives its refresh token back is out at once, with its access token and its stream."""
