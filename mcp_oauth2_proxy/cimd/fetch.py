@@ -26,6 +26,7 @@ from mcp_oauth2_proxy.cimd.freshness import lifetime
 from mcp_oauth2_proxy.cimd.urls import DocumentUrl, read_url
 from mcp_oauth2_proxy.config.model import Cimd
 from mcp_oauth2_proxy.wire.connection import ClientConnection
+from mcp_oauth2_proxy.wire.deadline import Deadlines
 from mcp_oauth2_proxy.wire.errors import WireError
 from mcp_oauth2_proxy.wire.requests import request_head
 from mcp_oauth2_proxy.wire.response import WireResponse
@@ -75,6 +76,7 @@ class Fetcher:
         self._policy = policy
         self._allowed = networks(policy.allowed_networks)
         self._reactor = reactor
+        self._deadlines = Deadlines(reactor)
         self._lookup = lookup
         self._tls = tls
         self._under_way: set[Deferred[Fetched]] = set()
@@ -146,7 +148,7 @@ class Fetcher:
 
     def _connection(self) -> ClientConnection:
         return ClientConnection(
-            self._reactor, head_timeout=TIMEOUT, idle_timeout=0, released=_ignore, lost=_ignore
+            self._deadlines, head_timeout=TIMEOUT, idle_timeout=0, released=_ignore, lost=_ignore
         )
 
 

@@ -15,6 +15,7 @@ from twisted.web.iweb import IAgent, IBodyProducer, IPolicyForHTTPS, IResponse
 from zope.interface import implementer
 
 from mcp_oauth2_proxy.wire.connection import ClientConnection
+from mcp_oauth2_proxy.wire.deadline import Deadlines
 from mcp_oauth2_proxy.wire.errors import NotSent
 from mcp_oauth2_proxy.wire.requests import request_head
 from mcp_oauth2_proxy.wire.trust import TrustPolicy
@@ -47,6 +48,7 @@ class WireAgent:
         tls: IPolicyForHTTPS | None = None,
     ) -> None:
         self._reactor = reactor
+        self._deadlines = Deadlines(reactor)
         self._connect_timeout = connect_timeout
         self._head_timeout = response_header_timeout
         self._idle_timeout = idle_timeout
@@ -124,7 +126,7 @@ class WireAgent:
 
         factory = Factory.forProtocol(
             lambda: ClientConnection(
-                self._reactor,
+                self._deadlines,
                 head_timeout=self._head_timeout,
                 idle_timeout=self._idle_timeout,
                 released=released,

@@ -53,8 +53,8 @@ class ServerChannel(Protocol):
         self._ahead = 0
         self._current: StreamingRequest | None = None
         self._body: RequestBody | None = None
-        self._deadline = Deadline(site.reactor, self._too_slow)
-        self._blocked = Deadline(site.reactor, self.abort)
+        self._deadline = Deadline(site.deadlines, self._too_slow)
+        self._blocked = Deadline(site.deadlines, self.abort)
         self._reading = True
         self._beginning = False
         self._closing = False

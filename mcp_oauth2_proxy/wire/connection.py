@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Connection
 from twisted.logger import Logger
@@ -15,7 +15,7 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IBodyProducer
 
 from mcp_oauth2_proxy.wire.answer import AnswerHead, AnswerParser
-from mcp_oauth2_proxy.wire.deadline import Deadline
+from mcp_oauth2_proxy.wire.deadline import Deadline, Deadlines
 from mcp_oauth2_proxy.wire.errors import (
     WHOLE,
     MalformedResponse,
@@ -38,7 +38,7 @@ class ClientConnection(Protocol):
 
     def __init__(
         self,
-        clock: IReactorTime,
+        deadlines: Deadlines,
         *,
         head_timeout: float,
         idle_timeout: float,
@@ -49,7 +49,7 @@ class ClientConnection(Protocol):
         self._idle_timeout = idle_timeout
         self._released = released
         self._lost = lost
-        self._deadline = Deadline(clock, self._too_slow)
+        self._deadline = Deadline(deadlines, self._too_slow)
         self._parser = AnswerParser(self)
         self._waiting: Deferred[WireResponse] | None = None
         self._response: WireResponse | None = None
@@ -160,7 +160,7 @@ class ClientConnection(Protocol):
         self._deadline.stop()
         self._lost(self)
         response = self._response
-        well = self._error is None and reason.check(type(connectionDone.value))
+        well = self._error is None and isinstance(reason.value, ConnectionDone)
         if well and response is not None and response.until_close:
             response.ended(Failure(PotentialDataLoss()))
         self._end(

@@ -16,6 +16,7 @@ from twisted.web.server import Site
 from mcp_oauth2_proxy.wire.admission import Admission
 from mcp_oauth2_proxy.wire.answers import TOO_MANY_CONNECTIONS, TurnedAway
 from mcp_oauth2_proxy.wire.channel import ServerChannel
+from mcp_oauth2_proxy.wire.deadline import Deadlines
 from mcp_oauth2_proxy.wire.limits import Limits
 from mcp_oauth2_proxy.wire.request import StreamingRequest
 
@@ -64,6 +65,7 @@ class WireSite(Site):
         super().__init__(resource, reactor=reactor)
         self.reactor = reactor
         self.limits = limits
+        self.deadlines = Deadlines(reactor)
         self.new_request_id = new_request_id or request_ids(os.urandom)
         self.connections: set[ServerChannel] = set()
         self.active_requests = 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -54,10 +53,12 @@ def tune_socket(
     """
     options = _options(quiet, again, vanished)
     level, last, value = options[-1]
-    with suppress(OSError):  # it is no TCP, and needs none of this; or it has just been reset
+    try:
         if connection.getsockopt(level, last) != value:
             for level, option, value in options:
                 connection.setsockopt(level, option, value)
+    except OSError:
+        return  # it is no TCP, and needs none of this; or it has just been reset
 
 
 def arrivals(transport: Any) -> Callable[[], bool]:

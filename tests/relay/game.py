@@ -342,13 +342,13 @@ class Game(RuleBasedStateMachine):
     def nobody_stays_for_ever(self) -> None:
         """Where nothing is asked, and where an answer is waited for, there is a timer."""
         for one in self.site.connections:
-            timed = one._deadline._at or one._blocked._at or one.transport._aborting
+            timed = one._deadline.at or one._blocked.at or one.transport._aborting
             assert timed or one._current is not None
         for transport in self.kernel.transports:
             one = getattr(transport, "protocol", None)
             one = getattr(one, "_wrappedProtocol", one)
             if transport.connected and isinstance(one, connection.ClientConnection):
-                assert one._deadline._at or one._response is not None or transport._aborting
+                assert one._deadline.at or one._response is not None or transport._aborting
 
     @invariant()
     def logged_once(self) -> None:

@@ -18,6 +18,7 @@ from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 
 from mcp_oauth2_proxy.wire.connection import ClientConnection
+from mcp_oauth2_proxy.wire.deadline import Deadlines
 from mcp_oauth2_proxy.wire.limits import Limits
 from mcp_oauth2_proxy.wire.parser import ArrivedHead, RequestParser
 from mcp_oauth2_proxy.wire.requests import request_head
@@ -139,7 +140,7 @@ def judge_answer(
     clock.advance(1)
     free: list[ClientConnection] = []
     connection = ClientConnection(
-        clock, head_timeout=10, idle_timeout=4, released=free.append, lost=lambda connection: None
+        Deadlines(clock), head_timeout=10, idle_timeout=4, released=free.append, lost=lambda connection: None
     )
     wire = Wire(connection)
     for data in before:

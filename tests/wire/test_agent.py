@@ -16,6 +16,7 @@ from zope.interface.verify import verifyObject
 
 from mcp_oauth2_proxy.wire.agent import WireAgent
 from mcp_oauth2_proxy.wire.connection import ClientConnection
+from mcp_oauth2_proxy.wire.deadline import Deadlines
 from mcp_oauth2_proxy.wire.errors import MalformedResponse, ResponseHeadTimeout, UpstreamGone
 from mcp_oauth2_proxy.wire.limits import MAX_PIECES
 from mcp_oauth2_proxy.wire.requests import WholeBody, request_head
@@ -56,7 +57,7 @@ class ConnectionCase(SynchronousTestCase):
         self.free: list[ClientConnection] = []
         self.gone: list[ClientConnection] = []
         self.connection = ClientConnection(
-            self.clock,
+            Deadlines(self.clock),
             head_timeout=10,
             idle_timeout=4,
             released=self.free.append,

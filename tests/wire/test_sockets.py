@@ -14,6 +14,7 @@ from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 
 from mcp_oauth2_proxy.wire.connection import ClientConnection
+from mcp_oauth2_proxy.wire.deadline import Deadlines
 from mcp_oauth2_proxy.wire.listening import bind, listen
 from mcp_oauth2_proxy.wire.site import WireSite
 from mcp_oauth2_proxy.wire.sockets import VANISHED, tune
@@ -47,7 +48,7 @@ class Vanished(TestCase):
         gone: Deferred[None] = Deferred()
         factory = Factory.forProtocol(
             lambda: ClientConnection(
-                reactor,  # type: ignore[arg-type]
+                Deadlines(reactor),  # type: ignore[arg-type]
                 head_timeout=5,
                 idle_timeout=5,
                 released=lambda _: None,
