@@ -56,6 +56,8 @@ class ServerChannel(Protocol):
         self._deadline = Deadline(site.deadlines, self._too_slow)
         self._blocked = Deadline(site.deadlines, self.abort)
         self._reading = True
+        #: Whether a request has begun in what is being parsed.
+        self._began = False
         self._beginning = False
         self._closing = False
         self._producer: Any = None
@@ -220,8 +222,8 @@ class ServerChannel(Protocol):
     # What the parser tells.
 
     def request_began(self) -> None:
-        """See :class:`Events`. A head has a deadline from its first byte, whatever trickles in."""
-        self._deadline.set(self.site.limits.read_timeout)
+        """See :class:`Events`."""
+        self._began = True
 
     def head_arrived(self, arrived: ArrivedHead) -> None:
         """See :class:`Events`."""
@@ -257,6 +259,11 @@ class ServerChannel(Protocol):
         self._unparsed = b"" if parser.ended else data[at:]
         if parser.ended and not parser.in_request and self._body is not None:
             self._break_body(BodyMalformed("the framing of the request body is broken"))
+        if self._began:
+            self._began = False
+            if parser.in_request:
+                # From the first byte of a head, whatever trickles in. Most requests are whole already.
+                self._deadline.set(self.site.limits.read_timeout if self._reading else LOOK)
         if self._current is not None:
             self._current.body.flush()
         body = self._body
