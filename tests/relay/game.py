@@ -368,7 +368,8 @@ class Game(RuleBasedStateMachine):
         if not self.clients:
             return
         for client in (*self.clients, *self.gone):
-            if not client.left or client.socket.stuck:
+            # Who has only ended its half and does not read has time to: the wire lingers.
+            if not client.left or client.socket.stuck or client.socket.full:
                 client.close()
                 client.left = True
         self.kernel.settle()

@@ -50,6 +50,11 @@ class Socket:
         return bool(self.inbox) or self.ended or self.reset
 
     @property
+    def full(self) -> bool:
+        """Whether the other end can send no more, since this one does not read."""
+        return len(self.inbox) >= SOCKET_BUFFER
+
+    @property
     def room(self) -> int:
         """Bytes that can be sent now; a broken connection takes any, and says so."""
         if self.reset or self.peer.closed:

@@ -89,6 +89,9 @@ class End:
         except OSError:
             return b""
 
+    #: Whether the peer can send no more: this machine keeps more than any answer of the tests.
+    full = False
+
     @property
     def stuck(self) -> bool:
         """Whether the peer has no room for something that was written, so that no end of it can arrive."""
