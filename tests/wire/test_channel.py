@@ -11,6 +11,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface.verify import verifyObject
 
+from mcp_oauth2_proxy.wire import channel as wire_channel
 from mcp_oauth2_proxy.wire.channel import LAST_CHANCE, MAX_DRAINED, MAX_PIPELINED
 from mcp_oauth2_proxy.wire.errors import BodyIncomplete, BodyMalformed
 from mcp_oauth2_proxy.wire.interfaces import IStreamingRequest
@@ -388,6 +389,16 @@ class Time(ChannelCase):
         self.root.requests[0].deliverBody(reader)
         self.wire.receive(b"helloworld")
         self.assertIsInstance(reader.reason, ResponseDone)
+
+    def test_one_that_leaves_unread(self) -> None:
+        """While nothing of a client is read it is looked for, though its request had come before its turn."""
+        self.patch(wire_channel, "ended", lambda _: True)
+        self.wire.receive(GET * 12 + POST % 10 + b"hello")
+        for number in range(12):
+            self.root.requests[number].finish()
+        self.assertFalse(self.wire.reading)
+        self.clock.advance(wire_channel.LOOK)
+        self.assertTrue(self.wire.over)
 
     def test_idle(self) -> None:
         """A connection without a request is closed at the idle timeout, a running request never."""

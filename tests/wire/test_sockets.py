@@ -60,6 +60,7 @@ class Vanished(TestCase):
         answer = connection.send(b"GET", b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", None)
         await answer
         self.assert_tuned(connection.transport)
+        self.assertIs(connection.transport.protocol, connection, "no endpoint stays between")
         (channel,) = site.connections
         self.assert_tuned(channel.transport)
         connection.abort()
