@@ -1,5 +1,6 @@
 -- wrk's script: sends the requests, checks every answer, and says what it saw in one line of JSON.
--- Arguments after "--": method, file of tokens (one a line), file of the body to send, file of the right answer.
+-- Arguments after "--": method, file of tokens (one a line), file of the body to send, file of the right answer,
+-- and after how many answers to say each time how many there were.
 local threads = {}
 
 function setup(thread)
@@ -16,6 +17,7 @@ end
 function init(arguments)
   local body, tokens = read(arguments[3]), {}
   expected = read(arguments[4])
+  step = tonumber(arguments[5])
   right, wrong, first_wrong = 0, 0, ""
   wrk.method = arguments[1]
   wrk.headers["Accept"] = "application/json, text/event-stream"
@@ -54,6 +56,10 @@ function response(status, headers, body)
   else
     wrong = wrong + 1
     if wrong == 1 then first_wrong = string.format("%d %s", status, body:sub(1, 200)) end
+  end
+  if right % step == 0 then
+    io.stdout:write("answers ", right, "\n")
+    io.stdout:flush()
   end
   if right + wrong == total then wrk.thread:stop() end
 end

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Timer
 
 from attrs import frozen
 
@@ -15,6 +16,8 @@ from bench.machine import tool
 from bench.traffic import ANSWER
 from bench.world import World
 
+#: After how many answers wrk says each time how many there were, and how it begins to.
+STEP, _PROGRESS = 200, "answers "
 _SCRIPT = Path(__file__).with_name("load.lua")
 
 
@@ -65,8 +68,22 @@ def judge(output: str) -> Seen:
     )
 
 
-def run(world: World, port: int, request: Request, *, connections: int, seconds: int) -> Seen:
+def _nobody(_answers: int) -> None:
+    """Nobody wants to know."""
+
+
+def run(
+    world: World,
+    port: int,
+    request: Request,
+    *,
+    connections: int,
+    seconds: int,
+    progress: Callable[[int], object] = _nobody,
+) -> Seen:
     """Send ``request`` on that many connections, as fast as they are answered, and check each answer.
+
+    ``progress`` is called with the number of right answers so far after each :data:`STEP` of them.
 
     :raises Missing: there is no wrk.
     :raises WrongAnswer: see :func:`judge`.
@@ -78,14 +95,23 @@ def run(world: World, port: int, request: Request, *, connections: int, seconds:
     command = [
         *(tool("wrk"), "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(_SCRIPT)),
         f"http://127.0.0.1:{port}{request.path.decode()}",
-        *("--", request.method, str(folder / "tokens"), str(folder / "body"), str(folder / "answer")),
+        *("--", request.method, *(str(folder / name) for name in contents), str(STEP)),
     ]
+    said: list[str] = []
     with spawn(
-        command, world.cores.load, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, world.cores.load, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
+        patience = Timer(seconds + 60, process.kill)
+        patience.start()
         try:
-            said = process.communicate(timeout=seconds + 60)
+            for line in process.stdout or ():
+                if line.startswith(_PROGRESS):
+                    progress(int(line.removeprefix(_PROGRESS)))
+                else:
+                    said.append(line)
         except BaseException:
             process.kill()
             raise
+        finally:
+            patience.cancel()
     return judge("".join(said))

@@ -80,7 +80,8 @@ class Run(SynchronousTestCase):
         with tempfile.TemporaryDirectory() as elsewhere:
             figures = Path(elsewhere) / "figures.json"
             done = self.bench(
-                *("--rounds", "1", "--seconds", "1", "--rows", "get,idle-stream", "--peers", "proxy,nginx"),
+                *("--rounds", "1", "--seconds", "1", "--rows", "get,idle-stream,connections"),
+                *("--peers", "proxy,nginx"),
                 *("--json", str(figures)),
             )
             self.assertEqual(done.returncode, 0, done.stderr)
@@ -139,6 +140,16 @@ class Run(SynchronousTestCase):
             seen = load.run(world, world.stub, each_once, connections=4, seconds=1)
         # All of them where the machine is not busy, which would do thousands.
         self.assertIn(seen.answers, range(1, 51))
+
+    def test_a_load_is_followed(self) -> None:
+        """How many answers there were is said while they come, so that a figure can leave out the first."""
+        need("wrk")
+        told: list[int] = []
+        with self.surroundings() as world:
+            request = load.Request("GET", GET_PATH, b"", [str(number) for number in range(2 * load.STEP)])
+            seen = load.run(world, world.stub, request, connections=4, seconds=30, progress=told.append)
+        self.assertEqual(seen.answers, 2 * load.STEP)
+        self.assertEqual(told, [load.STEP, 2 * load.STEP])
 
     def test_a_peer_that_checks_no_tokens_is_found_out(self) -> None:
         """A proxy that relays a forged token would be compared unfairly: the run ends."""
