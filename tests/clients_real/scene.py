@@ -128,10 +128,11 @@ class ClientCase(flow.FlowCase):
             if "authorize" in message:
                 child.say({"callback": (await self.person(message["authorize"])).url})
             elif "restart" in message:
-                self.logged += proxy.output
-                proxy = await self.restarted(proxy)
+                before, proxy = proxy, await self.restarted(proxy)
+                self.logged += before.output
                 child.say({})
             else:
+                await deferToThread(proxy.stop)  # then its last words have come
                 self.logged += proxy.output
                 done: Mapping[str, Any] = message["done"]
                 return done

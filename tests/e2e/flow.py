@@ -331,7 +331,8 @@ class Introspection(FlowCase):
         application = await self.asking(C.client_id)
         tokens = await application.log_in()
         self.assert_refused(await application.call(tokens["access_token"]))
-        self.assertIn(f"Included Client Audience {C.client_id}", self.started_proxy.output)
+        said = self.started_proxy.program.wait_for
+        await deferToThread(said, f"Included Client Audience {C.client_id}", 20)
 
 
 class Documents(FlowCase):
