@@ -39,6 +39,12 @@ class CrewCase(TestCase):
         server = {"workers": 2, **sections.pop("server", {})}
         proxy = self.scene.start(wait=wait, server=server, **sections)
         self.addCleanup(proxy.program.kill)
+        if wait and server["workers"] > 1:  # it may have answered before all that it said has been read
+
+            def told() -> bool:
+                return len(self.pids(proxy)) == server["workers"]
+
+            wait_until(told, "the log names every worker", PATIENCE, proxy.program)
         return proxy
 
     def pids(self, proxy: Proxy) -> dict[int, int]:
