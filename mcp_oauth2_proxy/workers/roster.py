@@ -156,9 +156,10 @@ class Roster:
         if member.listens and member not in self._leaving:
             self._listened.add(member.number)
             self._was_ready = self._was_ready or (member.report is not None and not member.report.reasons)
-            if self._complete:
-                self._on_up()
+        # First the workers: who hears from us that all are up may ask any of them.
         self._tell_all()
+        if member.listens and member not in self._leaving and self._complete:
+            self._on_up()
 
     def _tell_all(self) -> None:
         reports = self._reports()

@@ -72,7 +72,13 @@ class Activated(SceneCase, TestCase):
         self.assertEqual(exchange(self.port, HEALTH)[::2], (200, b"ok"))
         self.hear("WATCHDOG=1")
         self.hear("STATUS=ready")
-        self.assertEqual(exchange(self.port, READY)[::2], (200, b"ok"))
+        # Workers hear it on their own way.
+        wait_until(
+            lambda: exchange(self.port, READY)[::2] == (200, b"ok"),
+            "every worker knows it",
+            PATIENCE,
+            program,
+        )
         self.assertEqual(program.stop(), code, program.output)
         self.hear("STOPPING=1\nSTATUS=draining")
         self.assertNotIn("cannot listen", program.output)
