@@ -269,6 +269,17 @@ class Whole(SupervisorCase):
         two.say(UP)
         self.assertEqual(one.told(), [{"order": "others", "reasons": []}])
 
+    def test_they_hear_it_first(self) -> None:
+        """When the service manager hears that the service is ready, every worker has been told."""
+        heard: list[object] = []
+        self.patch(ServiceManager, "ready", lambda *_: heard.append(one.told()))
+        self.start()
+        one, two = self.processes
+        one.say(UP)
+        one.told()
+        two.say(UP)
+        self.assertEqual(heard, [[{"order": "others", "reasons": []}]])
+
     def test_a_replacement(self) -> None:
         """Is told even that nothing is in the way: until then it answers that it does not know."""
         self.start()
