@@ -58,7 +58,7 @@ def spawn(command: Sequence[str], core: int, **options: Any) -> subprocess.Popen
         process = subprocess.Popen(
             command,
             start_new_session=True,
-            preexec_fn=_prepare_child(core),  # noqa: PLW1509 (the bench has no threads)
+            preexec_fn=_prepare_child(core),  # noqa: PLW1509 (no thread of the bench runs here)
             **options,
         )
     except BaseException:

@@ -114,4 +114,5 @@ def run(
             raise
         finally:
             patience.cancel()
+            patience.join()  # the next program is started without a thread beside: see spawn
     return judge("".join(said))

@@ -153,12 +153,13 @@ class Roster:
     def _reported(self, member: Member) -> None:
         if member is self._successor and member.listens:
             self._succeed(member)
-        if member.listens and member not in self._leaving:
+        serves = member.listens and member not in self._leaving
+        if serves:
             self._listened.add(member.number)
             self._was_ready = self._was_ready or (member.report is not None and not member.report.reasons)
         # First the workers: who hears from us that all are up may ask any of them.
         self._tell_all()
-        if member.listens and member not in self._leaving and self._complete:
+        if serves and self._complete:
             self._on_up()
 
     def _tell_all(self) -> None:
